@@ -51,7 +51,7 @@ manual() {
 device_files() {
     local unit
     for unit in systemd/*.service systemd/*.socket systemd/*.mount; do
-        [ "$unit" = systemd/cotter-fleet.service ] || install -D -m 644 -t "$1/usr/lib/systemd/system" "$unit"
+        [[ "$unit" = systemd/cotter-fleet* ]] || install -D -m 644 -t "$1/usr/lib/systemd/system" "$unit"
     done
     install -D -m 644 -t "$1/usr/lib/sysusers.d" systemd/sysusers.d/cotter.conf
     install -D -m 644 -t "$1/usr/lib/tmpfiles.d" systemd/tmpfiles.d/cotter.conf
@@ -63,7 +63,7 @@ device_files() {
 
 # What the package cotter-fleet has besides, into $1.
 server_files() {
-    install -D -m 644 -t "$1/usr/lib/systemd/system" systemd/cotter-fleet.service
+    install -D -m 644 -t "$1/usr/lib/systemd/system" systemd/cotter-fleet*
     install -D -m 644 -t "$1/etc/cotter" config/fleet.toml
     manual cotter-fleet 8 "$1"
 }

@@ -49,6 +49,19 @@ for part in netavark aardvark-dns; do
 done
 [ ${#second[@]} = 0 ] || (apt_install "podman, a second engine for the tests" "${second[@]}") || true
 
+# PostgreSQL for tests of several fleet servers, which start one of their own. The tests go without it where it cannot be had.
+# The package makes and starts a server of this machine; that is removed again, unless there was one before.
+install_postgresql() {
+    local before
+    before=$(compgen -G "/var/lib/postgresql/*/main" || true)
+    (apt_install "PostgreSQL, for tests of several fleet servers" postgresql) || return 1
+    local main
+    for main in $(compgen -G "/var/lib/postgresql/*/main" || true); do
+        [ -n "$before" ] || as_root "PostgreSQL for the tests" pg_dropcluster --stop "$(basename "$(dirname "$main")")" main
+    done
+}
+compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || install_postgresql || true
+
 # A fuzzer that holds the servers against their OpenAPI documents. The tests go without it where it cannot be had.
 fuzzer=$here/../.cross/schemathesis
 pinned=$here/../tests/openapi/requirements.txt
@@ -89,5 +102,19 @@ unpack_proxies() {
     "$proxies/usr/sbin/nginx" -v 2>/dev/null || (apt_install "what nginx is linked with" libpcre2-8-0 libssl3 libcrypt1)
 }
 [ -x "$proxies/usr/sbin/nginx" ] || unpack_proxies || { rm -rf "$proxies" && say "nginx and Caddy cannot be had from Debian"; }
+
+# Prometheus's tool that checks docs/alerts.yml. The test goes without it where it cannot be had.
+promtool=$here/../.cross/promtool
+unpack_promtool() {
+    say "unpacking promtool (for a test) into .cross/promtool"
+    rm -rf "$promtool"
+    mkdir -p "$promtool"
+    download() { (cd "$promtool" && apt-get -qq -o APT::Sandbox::User=root download prometheus >&2); }
+    download || { as_root "a list of packages" apt-get update -qq >&2 && download; } || return 1
+    dpkg -x "$promtool"/*.deb "$promtool/unpacked" || return 1
+    mv "$promtool/unpacked/usr/bin/promtool" "$promtool/promtool" || return 1
+    rm -rf "$promtool"/*.deb "$promtool/unpacked"
+}
+[ -x "$promtool/promtool" ] || unpack_promtool || { rm -rf "$promtool" && say "promtool cannot be had from Debian"; }
 
 "$here/ensure-engine.sh"

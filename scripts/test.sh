@@ -31,6 +31,7 @@ if ! is_root && [ ${#as_engine_user[@]} = 0 ]; then
 elif ! command -v podman >/dev/null; then
     say "skipped: podman as a second engine: it is not installed"
 fi
+compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || say "skipped: PostgreSQL as the store of the fleet server: it is not installed"
 [ -e .cross/schemathesis/bin/schemathesis ] || say "skipped: schemathesis, which holds the servers against their documents"
 # What the steps after the tests need is built while tests wait. Without a compiler for ARM it is built there, or skipped.
 beside=()

@@ -19,6 +19,8 @@ pub mod listen;
 pub mod model;
 pub mod ownership;
 pub mod plan;
+#[cfg(feature = "server")]
+pub mod postgres;
 pub mod project;
 pub mod reconcile;
 pub mod registry;

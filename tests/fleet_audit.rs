@@ -200,7 +200,10 @@ fn users_tokens_and_the_trail_have_their_commands() {
     let out = restore.output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     server.start_again();
-    assert_eq!((server.cli_json(&["token", "list"]), server.cli(&["audit", "--json"])), before);
+    let trail = server.cli(&["audit", "--json"]);
+    let (restored, trail) = trail.split_once('\n').unwrap();
+    assert!(restored.contains("restore a backup"), "{restored}");
+    assert_eq!((server.cli_json(&["token", "list"]), trail.to_owned()), before);
     assert_eq!(run_as(&server, token, &["fleet", "list"]).status.code(), Some(0));
 
     assert_eq!(server.cli(&["user", "disable", "anna"]), "disabled anna; all its tokens have ended\n");
@@ -215,4 +218,81 @@ fn users_tokens_and_the_trail_have_their_commands() {
     );
     let out = run_as(&server, "no-token-of-this-server", &["fleet", "list"]);
     assert_eq!(out.status.code(), Some(4));
+}
+
+/// What a record says about a change beside the names of the things, and how records are chosen.
+#[test]
+fn the_trail_says_to_what_things_were_changed_and_never_a_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = FleetServer::start_in(folder.path(), Vec::new());
+    let created = server.cli_json(&["fleet", "create", "lab"]);
+    let key = created["created"]["provisioning_key"].as_str().unwrap().to_owned();
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let token = std::fs::read_to_string(server.token_file()).unwrap().trim().to_owned();
+    let image = format!("r.example/x@sha256:{}", "a".repeat(64));
+    for commit in ["one", "two"] {
+        let release = json!({ "commit": commit, "composition": { "services": { "web": {} } }, "images": { "web": image } });
+        assert_eq!(send(&address, &token, "/fleets/lab/releases", &release, "new"), Some(201));
+    }
+    register(&server, &key, "a");
+    register(&server, &key, "b");
+    server.cli(&["device", "pin", "a", "one"]);
+    server.cli(&["device", "tag", "a", "ring=canary"]);
+    server.cli(&["fleet", "pin", "lab", "one"]);
+    server.cli(&["device", "track-fleet", "a"]);
+    server.cli(&["env", "set", "--device", "a", "--service", "web", "RATE=hunter2"]);
+    server.cli(&["env", "rm", "--device", "a", "--service", "web", "RATE"]);
+    server.cli(&["device", "rename", "b", "south"]);
+    server.cli(&["user", "add", "anna"]);
+    server.cli(&["token", "create", "anna", "--role", "operator", "--fleet", "lab"]);
+    let trail = server.cli(&["audit", "--json"]);
+    assert!(!trail.contains("hunter2"), "{trail}");
+    let entries: Vec<Value> = trail.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let details = |what: &str| -> Vec<&str> {
+        let such = entries.iter().filter(|entry| entry["what"] == what);
+        such.filter_map(|entry| entry["details"].as_str()).collect()
+    };
+    for (what, expected) in [
+        ("pin a device", &["to one"][..]),
+        ("tag a device", &["set tag ring=canary"]),
+        ("pin a fleet", &["to one"]),
+        ("unpin a device", &["was pinned to one"]),
+        ("let a device follow its fleet", &[]),
+        ("change variables of a device", &["removed RATE of web", "set RATE of web"]),
+        ("rename a device", &["from b to south"]),
+        ("create a token", &["of anna, operator, fleets lab"]),
+    ] {
+        assert_eq!(details(what), expected.to_vec(), "{what}");
+    }
+    let lines = |args: &[&str]| server.cli(&[&["audit"], args].concat()).lines().count() - 1;
+    assert_eq!(
+        (lines(&["--device", "south"]), lines(&["--device", "a"]), lines(&["--what", "PIN"])),
+        (1, 5, 3)
+    );
+    let nobody = run_as(&server, &token, &["audit", "--by", "nobody"]);
+    let words = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(
+        nobody.status.code() == Some(5) && words.contains("no user and no token is called \"nobody\""),
+        "{words}"
+    );
+    let cut = |args: &[&str]| {
+        let shown = run_as(&server, &token, args);
+        String::from_utf8_lossy(&shown.stderr).contains("there may be older ones")
+    };
+    assert!(!cut(&["audit"]));
+    for n in 0..50 {
+        server.cli(&["user", "add", &format!("user{n}")]);
+    }
+    assert!(cut(&["audit"]) && !cut(&["audit", "--limit", "5"]) && !cut(&["audit", "--json"]));
+}
+
+fn register(server: &FleetServer, key: &str, name: &str) {
+    let body = json!({ "application": 1, "device_type": "board", "uuid": name.repeat(32), "device_name": name,
+        "api_key": "0123456789abcdef0123" .to_owned() + name });
+    let request = Command::new("curl")
+        .args(["-s", "-f", "-X", "POST", "-H", "Content-Type: application/json", "-H"])
+        .arg(format!("Authorization: Bearer {key}"))
+        .args(["-d", &body.to_string(), &format!("{}/device/register", server.url)])
+        .output();
+    assert!(request.unwrap().status.success());
 }

@@ -146,6 +146,53 @@ fn what_was_saved_is_served_after_it_was_restored() {
     assert_eq!(poll(&server, 1), "200");
 }
 
+/// What a restoration undoes is said, tokens can be revoked with it, and devices can be left as they are.
+#[test]
+fn a_restoration_warns_is_in_the_trail_and_can_be_looked_at_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, file, _key) = with_devices(dir.path(), 3);
+    server.cli(&["user", "add", "anna"]);
+    let secret = dir.path().join("anna.token");
+    let said =
+        server.cli(&["token", "create", "anna", "--role", "operator", "--out", secret.to_str().unwrap()]);
+    assert_eq!(said, "", "the token is in the file");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&secret).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let mut quiet = Command::new(Program::fleet_binary());
+    quiet.args(["backup", "--quiet"]).arg(&file).env("COTTER_FLEET_URL", &server.url);
+    let quiet = quiet.env("COTTER_TOKEN_FILE", server.token_file()).output().unwrap();
+    assert!(quiet.status.success() && quiet.stderr.is_empty() && quiet.stdout.is_empty(), "{quiet:?}");
+    server.cli(&["token", "revoke", "operator"]);
+    let data = server.data_dir().to_owned();
+    drop(server);
+
+    let settings = dir.path().join("fleet.toml");
+    fs::write(&settings, format!("data_dir = {:?}\n", data.to_str().unwrap())).unwrap();
+    let args = ["restore", file.to_str().unwrap(), "--config", settings.to_str().unwrap(), "--replace"];
+    let (code, words) = code_and_words(&tool(&args));
+    assert_eq!(code, 0, "{words}");
+    let warned = "is as it was then: 1 token (--revoke-tokens would revoke them), 1 user, 1 provisioning key and 3 devices";
+    assert!(words.contains(warned) && words.contains("serve --paused"), "{words}");
+    let server = FleetServer::start_in(dir.path(), Vec::new());
+    let tokens = json_of(&server, &["token", "list", "--json"]);
+    assert_eq!(tokens["tokens"][0]["state"], "active", "it was revoked, and works again");
+    drop(server);
+
+    // Two restorations within a second would move the records to the same name.
+    for entry in fs::read_dir(&data).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("records.before-") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let (code, words) = code_and_words(&tool(&[&args[..], &["--revoke-tokens"]].concat()));
+    assert!(code == 0 && words.contains("1 token (revoked now)"), "{words}");
+    let server = FleetServer::start_in(dir.path(), Vec::new());
+    let tokens = json_of(&server, &["token", "list", "--json"]);
+    assert_eq!(tokens["tokens"][0]["state"], "revoked");
+    let trail = server.cli(&["audit", "--by", "cotter-fleet"]);
+    assert!(trail.contains("restore a backup") && trail.contains("1 token revoked"), "{trail}");
+}
+
 #[test]
 fn a_backup_that_is_cut_short_or_changed_is_never_restored() {
     let dir = tempfile::tempdir().unwrap();

@@ -244,7 +244,7 @@ fn many_devices_are_tagged_in_one_act_or_none() {
     assert_eq!(tags("attic"), json!({ "ring": "canary", "site": "hq" }));
     assert_snapshot!(lab.run("device tag --filter ring=none a=b"), @r#"
     --- stderr
-    error: no device matches "ring=none"; `cotter device list` shows all of them with their tags
+    error: no device matches "ring=none"; `cotter device list --columns name,tags` shows all tags
     --- exit 5
     "#);
     assert_snapshot!(lab.run("device tag --filter ring=canary"), @r"
@@ -805,7 +805,7 @@ fn settings_of_the_server() {
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
     --- stderr
-    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`, `tls_cert`, `tls_key`, `trusted_proxies`
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`, `tls_cert`, `tls_key`, `trusted_proxies`, `paused`
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"
@@ -955,6 +955,8 @@ fn help_and_version() {
       backup      Writes a copy of a running server's records to a file [alias: export]
       verify      Checks that the file of a backup is complete and unchanged
       restore     Puts a backup in the place of the records of a server that is stopped [alias: import]
+      migrate     Copies the records of a stopped server from its data folder into a database, or back
+      simulate    Tries the definition of a rollout on simulated fleets
       completion  Prints a script with which a shell completes commands and options
 
     Options:

@@ -569,7 +569,7 @@ async fn operators_make_list_and_revoke_keys() {
     for (body, expected) in [
         (
             json!({ "expires_in": "soon" }),
-            "expires_in = \"soon\" is not accepted: write a time such as 12h, 30d",
+            "expires_in = \"soon\" is not accepted; write a time such as 12h, 30d",
         ),
         (json!({ "expires_in": "1s" }), "from 1min to 10 years"),
         (json!({ "expires_in": "1000y" }), "from 1min to 10 years"),
@@ -667,8 +667,8 @@ async fn many_devices_are_deleted_at_once_or_none() {
     }
     let delete = async |body: Value| desk.operate(Method::POST, "/devices/delete", body).await;
     for (body, status, expected) in [
-        (json!({}), 400, "name the devices to delete"),
-        (json!({ "fleet": "lab" }), 400, "name the devices to delete"),
+        (json!({}), 400, "no devices are named; give filter"),
+        (json!({ "fleet": "lab" }), 400, "no devices are named; give filter"),
         (json!({ "filter": "ring=none" }), 404, "no device matches \"ring=none\""),
         (json!({ "provisioning_key": "none" }), 404, "there is no provisioning key \"none\""),
         (

@@ -74,6 +74,20 @@ fn a_list_is_complete_page_by_page() {
     assert_eq!(uuids(list(&["--limit", "3"])["devices"].as_array().unwrap()), expected[..3]);
     assert_eq!(list(&["--limit", "2000"])["devices"].as_array().unwrap().len(), 2000);
 
+    // As lines, the same objects.
+    let lines = |arguments: &[&str]| -> Vec<Value> {
+        server.cli(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert_eq!(uuids(&lines(&["device", "list", "--json-lines"])), expected);
+    assert_eq!(uuids(&lines(&["device", "list", "--json-lines", "--limit", "1001"])), expected[..1001]);
+    assert_eq!(
+        lines(&["device", "list", "--json-lines", "--limit", "1"])[0],
+        list(&["--limit", "1"])["devices"][0]
+    );
+    assert_eq!(lines(&["release", "list", "--json-lines"]).len(), 30);
+    let both = server.try_cli(&["device", "list", "--json-lines", "--json"]);
+    assert_eq!(both.status.code(), Some(2));
+
     // A cursor goes on after its row, also when that is gone.
     let cursor = page(&server, "devices?limit=10").2.unwrap();
     assert_eq!(cursor, expected[9]);

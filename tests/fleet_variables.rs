@@ -14,6 +14,7 @@ mod support;
 use std::io::Write as _;
 use std::process::Stdio;
 
+use cotter::fleet::RawConfig;
 use desk::Desk;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -116,6 +117,87 @@ async fn a_device_is_told_of_variables_that_reach_it_and_of_no_others() {
     desk.close().await;
 }
 
+/// Reports come before, between and after the device has its target with the new variables, and while it tries them.
+#[tokio::test]
+async fn a_device_is_on_target_only_once_it_has_accepted_the_new_variables() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.lab().await;
+    let fleet = desk.did(Method::GET, "/fleets/lab", Value::Null).await;
+    let app = fleet["uuid"].as_str().unwrap();
+    let report = async |etag: Option<&str>, update: &str| {
+        let release = json!({ "update_status": update, "services": {} });
+        let app = json!({ app: { "release_uuid": "one", "releases": { "one": release } } });
+        let mut account = json!({ "agent": "1.0.0", "target": "one" });
+        account.as_object_mut().unwrap().extend(etag.map(|etag| ("etag".to_owned(), json!(etag))));
+        let report = json!({ A: { "cotter": account, "apps": app } });
+        let request = desk.request(Method::PATCH, "/device/v3/state").bearer_auth(key(A)).json(&report);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+        let shown = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await;
+        shown["state"].as_str().unwrap().to_owned()
+    };
+    let state = async || {
+        let shown = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await;
+        shown["state"].as_str().unwrap().to_owned()
+    };
+    let (first, _) = desk.poll(A, "").await;
+    assert_eq!(report(Some(&first), "done").await, "on-target");
+    let body = json!({ "set": { "RATE": "5" } });
+    desk.did(Method::POST, "/fleets/lab/variables", body).await;
+    assert_eq!(state().await, "pending", "it does not have them");
+    assert_eq!(report(Some(&first), "downloaded").await, "pending", "a report of before comes late");
+    let (second, _) = desk.poll(A, &first).await;
+    assert_eq!(state().await, "pending", "it has them, and has said nothing about them");
+    assert_eq!(report(Some(&second), "applying changes").await, "updating");
+    assert_eq!(report(Some(&second), "done").await, "on-target");
+    desk.did(Method::POST, &format!("/devices/{B}/variables"), json!({ "set": { "RATE": "6" } })).await;
+    assert_eq!(state().await, "on-target", "that was another device");
+    desk.did(Method::POST, "/fleets/lab/variables", json!({ "remove": ["RATE"] })).await;
+    assert_eq!(state().await, "pending");
+    assert_eq!(report(Some(&first), "done").await, "on-target", "the target of before has its etag again");
+    assert_eq!(report(None, "done").await, "on-target", "an agent that does not report the etag");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn at_a_paused_server_a_device_keeps_the_target_that_it_has() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.lab().await;
+    let (first, _) = desk.poll(A, "").await;
+    desk.close().await;
+    let paused = RawConfig { paused: Some(true), ..RawConfig::default() };
+    let desk = Desk::open_with(dir.path(), paused).await;
+    desk.did(Method::POST, "/fleets/lab/variables", json!({ "set": { "RATE": "5" } })).await;
+    assert_eq!(desk.poll(A, &first).await, (first.clone(), None), "it gets no other target");
+    let shown = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await;
+    assert_eq!(shown["is_online"], true, "and is seen");
+    desk.close().await;
+    let desk = Desk::open(dir.path()).await;
+    assert!(desk.poll(A, &first).await.1.is_some());
+    assert!(desk.poll(B, "\"paused\"").await.1.is_some(), "what a device without a target was answered");
+    desk.close().await;
+}
+
+/// A data folder that is removed under a server that runs.
+#[tokio::test]
+async fn a_server_whose_records_are_gone_from_their_place_is_not_ready() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.lab().await;
+    let ready = async || {
+        let answer = desk.request(Method::GET, "/readyz").send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(ready().await, (200, "OK".to_owned()));
+    std::fs::rename(dir.path().join("records"), dir.path().join("away")).unwrap();
+    let (status, words) = ready().await;
+    assert!(status == 503 && words.contains("`cotter-fleet backup` still copies"), "{words}");
+    std::fs::copy(dir.path().join("away"), dir.path().join("records")).unwrap();
+    assert_eq!(ready().await.0, 503, "a copy is another file");
+    desk.close().await;
+}
+
 #[tokio::test]
 async fn a_list_of_variables_is_filtered_and_has_pages() {
     let dir = TempDir::new().unwrap();
@@ -208,11 +290,13 @@ async fn what_is_refused_changes_nothing_and_no_answer_has_a_secret() {
                       "overridden": false });
     assert_eq!(listed, json!([row]), "nothing else was set, and it has no value");
 
-    // Whatever can be read of the server, but for the backup, which needs it.
+    // Whatever can be read of the server, but for a backup and an export with secrets, which an admin asks for.
     let document: Value = serde_json::from_str(include_str!("../docs/openapi-fleet.json")).unwrap();
     let paths = document["paths"].as_object().unwrap().iter();
     let readable = paths.filter(|(path, operations)| {
-        !operations["get"].is_null() && path.starts_with("/api/") && !path.ends_with("/backup")
+        !operations["get"].is_null()
+            && path.starts_with("/api/")
+            && !["/backup", "/secrets"].iter().any(|end| path.ends_with(end))
     });
     let mut count = 0;
     for (path, _) in readable {

@@ -31,6 +31,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("store", &["model", "ownership"]),
     ("registry", &["model", "http"]),
     ("host", &["model"]),
+    ("postgres", &[]),
     ("cloud", &["model", "wire", "http"]),
     ("config", &["model", "ownership"]),
     ("project", &["model", "wire"]),
@@ -38,7 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 4
     ("api", &["model", "exposition", "listen", "http"]),
-    ("fleet", &["model", "wire", "exposition", "ownership", "listen"]),
+    ("fleet", &["model", "wire", "exposition", "host", "ownership", "listen", "postgres"]),
     (
         "daemon",
         &[
@@ -71,6 +72,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "host",
             "http",
             "ownership",
+            "postgres",
             "project",
             "registry",
             "store",
@@ -158,7 +160,8 @@ fn one_room_names_each_outside_thing() {
         ("imbl::", &["fleet"]),
         ("bollard::", &["engine"]),
         ("reqwest::", &["http"]),
-        ("rustls::", &["http", "listen"]),
+        ("rustls::", &["http", "listen", "postgres"]),
+        ("tokio_postgres::", &["postgres"]),
         ("sd_notify::", &["host"]),
         ("rustix::", &["host", "ownership"]),
         ("clap::", &["cli"]),

@@ -17,7 +17,7 @@ use cotter::model::{
 };
 use cotter::reconcile::{HostAccess, MountedPath};
 use support::Lab;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 fn engine(lab: &Lab) -> Docker {
     Docker::new(DockerSettings {
@@ -31,7 +31,10 @@ fn engine(lab: &Lab) -> Docker {
 #[tokio::test]
 async fn the_size_of_an_image_is_what_its_registry_keeps_and_nothing_once_it_is_pulled() {
     let lab = Lab::new("image-size");
-    let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None, Policy::default()), engine(&lab));
+    let (host, engine) = (
+        Host::new(lab.dir(), Http::new().unwrap(), watch::Sender::new(None).subscribe(), Policy::default()),
+        engine(&lab),
+    );
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
 
@@ -68,7 +71,10 @@ async fn the_size_of_an_image_is_what_its_registry_keeps_and_nothing_once_it_is_
 #[tokio::test]
 async fn the_host_tells_of_itself() {
     let lab = Lab::new("host");
-    let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None, Policy::default()), engine(&lab));
+    let (host, engine) = (
+        Host::new(lab.dir(), Http::new().unwrap(), watch::Sender::new(None).subscribe(), Policy::default()),
+        engine(&lab),
+    );
     let root = engine.about().await.unwrap().data_root;
     assert!(host.free(&root).unwrap() > 0, "room in {root}");
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -109,7 +115,7 @@ async fn a_strict_owner_keeps_paths_and_networks_of_this_machine() {
         Host::new(
             lab.dir(),
             Http::new().unwrap(),
-            None,
+            watch::Sender::new(None).subscribe(),
             Policy { host_paths, allowed: allowed.to_vec(), ..Policy::strict() },
         )
     };

@@ -72,6 +72,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "tag", "a", "k=v"],
     &["device", "tag", "--filter", "a", "k=v"],
     &["device", "move", "a", "b"],
+    &["device", "migrate", "a", "--cancel"],
     &["device", "rename", "a", "b"],
     &["device", "delete", "a", "--yes"],
     &["device", "delete", "--filter", "a", "--yes"],
@@ -85,6 +86,17 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["release", "validate", "a"],
     &["release", "set-status", "a", "success"],
     &["release", "delete", "a", "--yes"],
+    &["rollout", "start", "a", "b", "--waves", "100%"],
+    &["rollout", "plan", "a", "b", "--waves", "100%"],
+    &["rollout", "list", "a"],
+    &["rollout", "show", "a"],
+    &["rollout", "watch", "a", "--timeout", "0s"],
+    &["rollout", "pause", "a"],
+    &["rollout", "resume", "a"],
+    &["rollout", "approve", "a"],
+    &["rollout", "abort", "a"],
+    &["rollout", "pull-back", "a"],
+    &["rollout", "complete", "a"],
     &["user", "add", "a"],
     &["user", "list"],
     &["user", "disable", "a"],
@@ -93,6 +105,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["token", "list"],
     &["token", "revoke", "a"],
     &["audit"],
+    &["import", "/dev/null"],
     &["env", "list"],
     &["env", "set", "--fleet", "a", "k=v", "--dry-run"],
     &["env", "rm", "--device", "a", "k", "--dry-run"],
@@ -114,6 +127,7 @@ const OTHERS: &[&[&str]] = &[
     &["release", "check"],
     &["release", "create"],
     &["push"],
+    &["export"],
 ];
 
 #[test]
@@ -147,7 +161,8 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release", "env", "user", "token", "audit"].contains(&words[0])
+    ["fleet", "device", "release", "rollout", "env", "user", "token", "audit", "import", "export"]
+        .contains(&words[0])
 }
 
 /// Asserts that all output is printable ASCII, and that no line begins with the forged text.
@@ -301,7 +316,7 @@ fn of_agent(_: &str, path: &str) -> Found {
     let document = match path.split('?').next().unwrap() {
         "/v1/status" => json!({
             "schema_version": 1, "version": HOSTILE, "instance": HOSTILE, "device": { "uuid": HOSTILE, "name": HOSTILE },
-            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE },
+            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE, "moving": { "to": HOSTILE, "why": HOSTILE } },
             "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
             "hold": { "reason": HOSTILE, "since": HOSTILE },
             "evidence": [{ "app": HOSTILE, "release": HOSTILE, "service": HOSTILE, "at": HOSTILE, "restarts": 1,
@@ -346,7 +361,8 @@ fn of_fleet(method: &str, path: &str) -> Found {
                          "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "state": "on-target", "why": HOSTILE,
                          "agent": HOSTILE, "waiting": [{ "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "since": HOSTILE }],
                          "evidence": [{ "service": HOSTILE, "release": HOSTILE, "at": HOSTILE, "cause": HOSTILE, "lines": [HOSTILE] }], "last_seen": TIME,
-                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
+                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE,
+                         "migration": { "to": HOSTILE, "fleet": HOSTILE, "ordered": TIME, "state": HOSTILE, "why": HOSTILE }, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
                          "services": [{ "service": HOSTILE, "release": HOSTILE, "status": HOSTILE, "download_progress": 1 }] });
     let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,
                           "is_invalidated": false, "is_passing_tests": true, "start_timestamp": TIME, "is_fleet_target": true,
@@ -372,6 +388,12 @@ fn of_fleet(method: &str, path: &str) -> Found {
     created["provisioning_key"] = HOSTILE.into();
     bulk["dry_run"] = true.into();
     bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE, "tags": { HOSTILE: HOSTILE } }]);
+    let tally = json!({ "told": 1, "accepted": 1, "rejected": 0, "blocked": 0, "unhealthy": 0, "silent": 0,
+                        "updating": 0, "waiting": 0, "fetching": 0, "unreached": 0 });
+    let wave = json!({ "wave": HOSTILE, "has_begun": true, "devices": 1, "reachable": 1, "earliest_s": 0, "tally": tally });
+    let rollout = json!({ "number": 1, "fleet": HOSTILE, "release": HOSTILE, "started": TIME, "ended": TIME, "phase": "completed",
+                          "why": HOSTILE, "wave": 1, "settled": TIME, "next": HOSTILE, "devices": 1, "tally": tally, "waves": [wave],
+                          "halted": [{ "segment": HOSTILE, "why": HOSTILE }], "definition": {} });
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
         ["variables"] => json!([variable]),
@@ -385,9 +407,11 @@ fn of_fleet(method: &str, path: &str) -> Found {
         ["fleets", _, "delete"] => {
             json!({ "dry_run": false, "fleet": fleet, "keys": 1, "devices": bulk["devices"] })
         }
+        ["fleets", _, "rollouts"] if method == "get" => json!([rollout]),
+        ["fleets", _, "rollouts", ..] => rollout,
         ["fleets", ..] => created,
         ["devices"] => json!([device]),
-        ["devices", "pin" | "track-fleet" | "tags" | "delete"] => bulk,
+        ["devices", "pin" | "track-fleet" | "tags" | "delete" | "migrate"] => bulk,
         ["barred-devices"] => json!([barred]),
         ["barred-devices", ..] => barred,
         ["devices", ..] => device,
@@ -398,12 +422,37 @@ fn of_fleet(method: &str, path: &str) -> Found {
         ["tokens"] => json!({ "token": HOSTILE, "details": token }),
         ["tokens", ..] => token,
         ["audit"] => json!([entry]),
+        ["import"] => {
+            let counts = json!({ "fleets": 1, "releases": 1, "devices": 1, "variables": 1 });
+            json!({ "dry_run": false, "created": counts, "unchanged": counts, "without_value": [HOSTILE] })
+        }
         _ => release,
     };
     (200, document.to_string().into_bytes())
 }
 
 const LOG: &[u8] = b"plain\r\n\x1b[31mred\x1b[0m \x1b[2J\xe2\x80\xaegone\xff\n";
+
+#[test]
+fn an_export_is_shown_as_a_log_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, |_, _| (200, LOG.to_vec()));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("token"), "t").unwrap();
+    fs::set_permissions(folder.path().join("token"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let args = format!("export --url {url} --token-file token");
+    let words: Vec<_> = args.split(' ').collect();
+    let out = cotter(&words).current_dir(folder.path()).output().unwrap();
+    assert_eq!(out.stdout, LOG, "{out:?}");
+    let shown = terminal(folder.path(), &args, &[]);
+    assert_eq!(shown, b"plain\r\nred \\u{1b}[2J\\u{202e}gone\\xff\r\n");
+}
 
 #[test]
 fn a_log_is_shown_as_it_is_to_files_and_programs_alone() {

@@ -124,6 +124,9 @@ pub struct CloudStatus {
     /// RFC 3339, UTC.
     pub last_contact: Option<String>,
     pub next_poll: Option<String>,
+    /// Why the next poll is later than usual; absent if it is not.
+    #[serde(default)]
+    pub pause: Option<String>,
     pub error: Option<String>,
     /// Failed requests in a row.
     pub failures: u32,
@@ -142,6 +145,18 @@ pub struct CloudStatus {
     /// Why the last report failed; absent if it did not.
     #[serde(default)]
     pub report_error: Option<String>,
+    /// The move to another cloud that this one ordered; absent if it ordered none.
+    #[serde(default)]
+    pub moving: Option<MovingStatus>,
+}
+
+/// A move to another cloud, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingStatus {
+    pub to: String,
+    /// Why the last attempt failed; absent while the first one is made.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +248,7 @@ pub fn document(
             endpoint: cloud.endpoint.clone(),
             last_contact: cloud.last_contact.clone(),
             next_poll: cloud.next_poll.clone(),
+            pause: cloud.pause.clone(),
             error: cloud.error.clone(),
             failures: cloud.failures,
             polls: cloud.polls.done + cloud.polls.failed,
@@ -240,6 +256,7 @@ pub fn document(
             is_deleted: cloud.is_deleted,
             is_reported: cloud.is_reported,
             report_error: cloud.report_error.clone(),
+            moving: cloud.moving.as_ref().map(|m| MovingStatus { to: m.to.clone(), why: m.why.clone() }),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),

@@ -23,7 +23,7 @@ pub use client::{ClientError, ReadLog, events, history, logs, order, plan, statu
 pub use control::{Control, serve_control};
 pub use document::{
     AppStatus, CloudStatus, EventStatus, EvidenceStatus, FileLockStatus, HaltedStatus, HappeningStatus,
-    HistoryDocument, HoldStatus, LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument,
+    HistoryDocument, HoldStatus, LeaseStatus, LocksStatus, MovingStatus, Now, SCHEMA_VERSION, StatusDocument,
     WaitingStatus, Who, document,
 };
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};

@@ -26,6 +26,12 @@ pub(super) struct Audit {
     /// Only what this user did, or this token: its name, or its id
     #[arg(long, value_name = "USER or TOKEN")]
     by: Option<String>,
+    /// Only what changed this device: name or uuid, or the first 4 or more digits of the uuid
+    #[arg(long)]
+    device: Option<String>,
+    /// Only what has this text under WHAT, e.g. pin
+    #[arg(long, value_name = "TEXT")]
+    what: Option<String>,
     /// Only what was done at this time or later: a time such as 2026-12-01T08:00:00Z, or how long ago, e.g. 2h
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     since: Option<Moment>,
@@ -66,7 +72,7 @@ impl Moment {
 }
 
 pub(super) async fn run(audit: Audit) -> anyhow::Result<()> {
-    let Audit { fleet, by, since, until, limit, json, connection } = audit;
+    let Audit { fleet, by, device, what, since, until, limit, json, connection } = audit;
     let client = Client::new(connection)?;
     let now = host::now();
     let (since, until) = (since.map(|at| at.at(now)), until.map(|at| at.at(now)));
@@ -77,6 +83,8 @@ pub(super) async fn run(audit: Audit) -> anyhow::Result<()> {
         let query = [
             ("fleet", fleet.as_deref()),
             ("by", by.as_deref()),
+            ("device", device.as_deref()),
+            ("what", what.as_deref()),
             ("since", since.as_deref()),
             ("until", until.as_deref()),
             ("limit", Some(most.as_str())),
@@ -93,6 +101,7 @@ pub(super) async fn run(audit: Audit) -> anyhow::Result<()> {
         }
         // A server that gives the same page again would be asked for ever.
         if next.is_none() || next == cursor {
+            cursor = None;
             break;
         }
         cursor = next;
@@ -100,11 +109,17 @@ pub(super) async fn run(audit: Audit) -> anyhow::Result<()> {
     if json {
         return Ok(());
     }
-    let headers = ["TIME", "BY", "FROM", "WHAT", "ON", "REASON", "RESULT"];
-    print::table(headers, rows, "there is no such record")
+    let headers = ["TIME", "BY", "FROM", "WHAT", "ON", "DETAILS", "REASON", "RESULT"];
+    print::table(headers, rows, "there is no such record")?;
+    if limit.is_none() && cursor.is_some() {
+        print::note(&format!(
+            "these are the newest {USUAL}, and there may be older ones: --limit NUMBER, --since TIME or --json shows more"
+        ));
+    }
+    Ok(())
 }
 
-fn row(entry: AuditView) -> [String; 7] {
+fn row(entry: AuditView) -> [String; 8] {
     let by = match &entry.user {
         Some(user) => format!("{user}/{}", entry.token),
         None => entry.token.clone(),
@@ -115,7 +130,16 @@ fn row(entry: AuditView) -> [String; 7] {
         _ => entry.result,
     };
     let or_dash = |text: Option<String>| print::or_dash(text.as_deref());
-    [entry.at.to_string(), by, or_dash(entry.from), entry.what, on, or_dash(entry.why), result]
+    [
+        entry.at.to_string(),
+        by,
+        or_dash(entry.from),
+        entry.what,
+        on,
+        or_dash(entry.details),
+        or_dash(entry.why),
+        result,
+    ]
 }
 
 /// What a record is about: the things that were changed, or what the request named.

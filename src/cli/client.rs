@@ -1,7 +1,5 @@
 //! A client of the fleet server's operator API.
 
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,15 +7,24 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::http::header::HeaderName;
+use super::attempts::{Attempts, Failed};
+pub(super) use super::client_error::ClientError;
+use super::client_error::{is_of_proxy, is_refused_by_proxy, says_tls};
+use super::client_files::{read_authority, read_token};
+use super::print;
+use crate::http::header::{CONTENT_TYPE, HeaderName};
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::is_one_line;
-use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
+use crate::wire::operator_api::{ErrorView, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// As [`WITHIN`], for an import, whose file may be long.
+const IMPORTED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Most bytes of one response. No page of a list is that long.
 const LONGEST: usize = 64 << 20;
@@ -69,72 +76,6 @@ pub(super) struct Plain {
 /// Help of the option `--filter`.
 pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
-/// Why a request to the fleet server failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
-    BadUrl { given: String, why: String },
-
-    #[error(
-        "the operator's token would go to {host} unencrypted, because http:// has no TLS; use https://, or --insecure on a network you trust"
-    )]
-    InTheClear { host: String },
-
-    #[error("cannot read the operator's token in {}; name its file with --token-file, or set COTTER_TOKEN", path.display())]
-    NoToken {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-
-    #[error("--ca-file {} cannot be used: {why}; give the authority's certificate, as PEM", path.display())]
-    NoAuthority { path: PathBuf, why: String },
-
-    #[error(
-        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
-    )]
-    Unreachable { url: String, why: http::Failure },
-
-    /// What a proxy answers while the server behind it starts.
-    #[error("the fleet server behind {url} does not answer (status {status})")]
-    Away { url: String, status: StatusCode },
-
-    #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
-    NotUnderstood { url: String, why: String },
-
-    #[error(
-        "the fleet server at {url} does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN"
-    )]
-    WrongToken { url: String },
-
-    #[error("{}", failure.message)]
-    Answer { failure: Failure },
-}
-
-impl ClientError {
-    /// Returns `true` if the same request may succeed later, without a change: the server is restarting or busy,
-    /// or the network is gone.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
-            Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
-            Self::Away { .. } => true,
-            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
-            Self::BadUrl { .. }
-            | Self::InTheClear { .. }
-            | Self::NoToken { .. }
-            | Self::NoAuthority { .. }
-            | Self::NotUnderstood { .. }
-            | Self::WrongToken { .. } => false,
-        }
-    }
-}
-
-/// Whether a proxy answers so for a server that does not answer itself.
-fn is_of_proxy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
 /// A connection to one fleet server.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -146,6 +87,9 @@ pub(super) struct Client {
 
 /// The header with the reason of a change.
 const REASON: HeaderName = HeaderName::from_static("cotter-reason");
+
+/// The header with the key of a change.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Most characters of a reason.
 const LONGEST_REASON: usize = 500;
@@ -163,6 +107,11 @@ impl Connection {
     /// Returns the address of the server, as it was given.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns the file with the authority's certificate, if one was given.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
     }
 }
 
@@ -212,18 +161,45 @@ impl Client {
         most: Option<usize>,
     ) -> Result<Vec<T>, ClientError> {
         let mut rows = Vec::new();
-        let mut cursor: Option<String> = None;
+        let take = |page: Vec<T>| {
+            rows.extend(page);
+            true
+        };
+        self.pages(path, query, most, take).await?;
+        Ok(rows)
+    }
+
+    /// Prints a list, one JSON object per line, each page as soon as it is there.
+    pub(super) async fn print_lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+    ) -> Result<(), ClientError> {
+        let print = |page: Vec<Value>| page.iter().all(|row| print::json_reaches(&row.to_string()));
+        self.pages(path, query, most, print).await
+    }
+
+    /// Reads a list, page by page, until `take` returns `false`.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+        mut take: impl FnMut(Vec<T>) -> bool,
+    ) -> Result<(), ClientError> {
+        let (mut count, mut cursor) = (0, None::<String>);
         loop {
-            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(rows.len())).min(USUAL_PAGE);
+            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(count)).min(USUAL_PAGE);
             let limit = left.to_string();
             let of_page = [("limit", Some(limit.as_str())), ("cursor", cursor.as_deref())];
             let query: Vec<_> = query.iter().chain(&of_page).copied().collect();
             let (page, next) = self.page(path, &query).await?;
-            rows.extend(page);
+            count += page.len();
             // A server that gives the same page again would be asked for ever.
             let is_new = next.is_some() && next != cursor;
-            if !is_new || most.is_some_and(|most| rows.len() >= most) {
-                return Ok(rows);
+            if !take(page) || !is_new || most.is_some_and(|most| count >= most) {
+                return Ok(());
             }
             cursor = next;
         }
@@ -247,8 +223,20 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Sends JSON lines.
+    pub(super) async fn post_lines<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        lines: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path, query, IMPORTED_WITHIN);
+        let request = request.json(lines).header(CONTENT_TYPE, "application/jsonl");
+        let (answer, _) = Box::pin(self.answered(request)).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.unclear(&error))
+    }
+
     /// Asks for an answer of any length. The caller reads it.
-    #[cfg(feature = "server")]
     pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
         let request = Request::new(Method::GET, self.route(path), WITHIN).without_deadline();
         let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
@@ -278,7 +266,8 @@ impl Client {
         ClientError::NotUnderstood { url: self.server(), why: error.to_string() }
     }
 
-    /// Returns the body of the answer, and the cursor of the next page if it is a page of a list.
+    /// Returns the body of the answer, and the cursor of the next page if it is a page of a list. A change whose connection is
+    /// lost half-way is sent again, with the same key, so that it is done once.
     async fn send(
         &self,
         method: Method,
@@ -286,20 +275,53 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
     ) -> Result<(Vec<u8>, Option<String>), ClientError> {
+        let mut attempts = Attempts::new(method != Method::GET);
+        loop {
+            let mut request = self.request(method.clone(), path, query, WITHIN);
+            if let Some(key) = attempts.key() {
+                request = request.header(IDEMPOTENCY_KEY, key);
+            }
+            if let Some(body) = &body {
+                request = request.json(body.clone());
+            }
+            let error = match self.answered(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match attempts.after(error.of_change()) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None if attempts.key().is_some()
+                    && attempts.is_half_done()
+                    && error.of_change() != Failed::ForGood =>
+                {
+                    return Err(ClientError::HalfWay { why: Box::new(error) });
+                }
+                None => return Err(error),
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        within: Duration,
+    ) -> Request {
         let mut url = self.route(path);
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let mut request = Request::new(method, url, WITHIN).bearer(&self.token);
-        if let Some(reason) = &self.reason {
-            request = request.header(REASON, reason);
-        }
-        let request = match body {
-            Some(body) => request.json(body),
+        let request = Request::new(method, url, within).bearer(&self.token);
+        match &self.reason {
+            Some(reason) => request.header(REASON, reason),
             None => request,
-        };
+        }
+    }
+
+    async fn answered(&self, request: Request) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
         let next = answer.header(&HeaderName::from_static(NEXT_PAGE)).map(str::to_owned);
@@ -326,6 +348,10 @@ impl Client {
             }
             Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
             Err(_) if is_of_proxy(status) => ClientError::Away { url: self.server(), status },
+            Err(_) if self.url.scheme() == "http" && says_tls(status, body) => {
+                ClientError::NeedsTls { url: self.server() }
+            }
+            Err(_) if is_refused_by_proxy(status) => ClientError::Refused { url: self.server(), status },
             Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },
         }
     }
@@ -333,6 +359,9 @@ impl Client {
     fn failed(&self, why: http::Failure) -> ClientError {
         let url = self.server();
         match why {
+            http::Failure::Unreachable(broken) if broken.is_by_certificate() => {
+                ClientError::Untrusted { url, why: http::Failure::Unreachable(broken) }
+            }
             http::Failure::NoUrl(_) | http::Failure::Unreachable(_) | http::Failure::Late => {
                 ClientError::Unreachable { url, why }
             }
@@ -345,39 +374,4 @@ impl Client {
     fn server(&self) -> String {
         self.url.to_string()
     }
-}
-
-/// Most bytes of a file with certificates.
-const LARGEST_AUTHORITY: u64 = 1 << 20;
-
-fn read_authority(path: &Path) -> Result<Vec<u8>, ClientError> {
-    let wrong = |why: String| ClientError::NoAuthority { path: path.to_owned(), why };
-    let mut pem = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_AUTHORITY).read_to_end(&mut pem));
-    read.map_err(|error| wrong(error.to_string()))?;
-    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong("it has no certificate".to_owned()));
-    }
-    Ok(pem)
-}
-
-fn read_token(path: &Path) -> Result<String, ClientError> {
-    let no_token = |source| ClientError::NoToken { path: path.to_owned(), source };
-    let token = std::fs::read_to_string(path).map_err(no_token)?;
-    let mode = std::fs::metadata(path).map_err(no_token)?.mode();
-    // The mode of a pipe, which a shell makes for <(command), says nothing about who can read it.
-    if path.is_file() && mode & 0o007 != 0 {
-        let why = format!(
-            "every user can read it (mode {:o}) and control the fleet with it; chmod 600 it",
-            mode & 0o777
-        );
-        return Err(no_token(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
-    }
-    let token = token.trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        let source =
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "its content is not a token: one word");
-        return Err(ClientError::NoToken { path: path.to_owned(), source });
-    }
-    Ok(token.to_owned())
 }

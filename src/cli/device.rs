@@ -8,10 +8,12 @@ use super::device_list::{self, List, States};
 use super::device_tags::{self, Bulk, Tag};
 use super::exit::{Exit, Usage};
 use super::follow::{self, Output, Patience, Scope, Wait};
+use super::migration::{self, Migrate};
 use super::print;
 use crate::wire::account::{self, Evidence};
 use crate::wire::operator_api::{
-    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TrackMany,
+    BulkView, DeviceDetail, DeviceRollout, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice,
+    TrackMany,
 };
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,16 @@ pub(super) enum Verb {
     Tag(Tag),
     /// Moves a device to another fleet, and unpins it
     Move(Move),
+    /// Sends devices to another fleet server or cloud, with their volumes
+    ///
+    /// The order is a part of their targets. Each registers there under its uuid, checks that its fleet there has a release
+    /// for it, and only then leaves this server. A device that cannot move stays, and says why.
+    #[command(
+        override_usage = "cotter device migrate [OPTIONS] <DEVICE...|--filter FILTER|--fleet FLEET> --to URL --to-fleet FLEET --key-file FILE\n       \
+        cotter device migrate [OPTIONS] <DEVICE...|--filter FILTER|--fleet FLEET> --cancel",
+        after_help = "Example: cotter device migrate --fleet greenhouse --filter ring=canary --to https://api.example.com --to-fleet 7 --key-file provisioning.key"
+    )]
+    Migrate(Migrate),
     /// Renames a device
     Rename(Rename),
     /// Deletes a device, or all that match, and bars its uuid and its key until `allow`
@@ -152,6 +164,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             let view = client.post(&["devices", &device, "move"], &MoveDevice { fleet }).await?;
             return moved(&client, &view, &wait, plain.json).await;
         }
+        Verb::Migrate(verb) => migration::run(verb).await?,
         Verb::Rename(Rename { device, name, plain }) => {
             let client = Client::new(plain.connection)?;
             changed(
@@ -250,6 +263,9 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     facts.push(("registered with", registered_with(device)));
     facts.push(("reported", detail.reported_at.map_or_else(|| "-".to_owned(), |at| at.to_string())));
     print::facts(&facts)?;
+    if let Some(rollout) = &detail.rollout {
+        print_rollout(rollout)?;
+    }
     detail.waiting.iter().try_for_each(print_wait)?;
     detail.evidence.iter().try_for_each(print_evidence)?;
     if detail.services.is_empty() {
@@ -277,6 +293,17 @@ fn print_wait(wait: &account::Wait) -> anyhow::Result<()> {
     print::line(&format!("  {why}"))
 }
 
+fn print_rollout(rollout: &DeviceRollout) -> anyhow::Result<()> {
+    let DeviceRollout { number, release, phase, wave, verdict, why, .. } = rollout;
+    let release = print::short(release.as_deref());
+    let place = match (wave, verdict) {
+        (Some(wave), Some(verdict)) => format!("wave {wave}, {verdict}"),
+        _ => "not told".to_owned(),
+    };
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    print::line(&format!("rollout {number} of release {release} is {phase}; {place}{why}"))
+}
+
 fn print_evidence(evidence: &Evidence) -> anyhow::Result<()> {
     let Evidence { service, release, at, cause, lines, .. } = evidence;
     print::line("")?;
@@ -284,7 +311,7 @@ fn print_evidence(evidence: &Evidence) -> anyhow::Result<()> {
 }
 
 fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
-    vec![
+    let mut facts = vec![
         ("device", device.name.clone()),
         ("uuid", device.uuid.clone()),
         ("type", device.device_type.clone()),
@@ -297,7 +324,9 @@ fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
         ("agent", print::or_dash(device.agent.as_deref())),
         ("last seen", device.last_seen.map_or_else(|| "-".to_owned(), |at| at.to_string())),
         ("tags", device_list::tags(&device.tags)),
-    ]
+    ];
+    facts.extend(device.migration.iter().map(|to| ("migration", migration::line(to))));
+    facts
 }
 
 /// Returns the id and the name of the provisioning key with which the device registered.

@@ -27,8 +27,11 @@ pub(super) struct List {
     /// Only devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
-    /// Which columns to show, with commas between them: uuid, name, fleet, type, state, target, by, running, update, seen,
-    /// version (of the agent; also agent), created, tags, why [default: uuid,name,fleet,state,target,by,running,seen,why; a
+    /// Only devices that are pinned to a release, which do not follow their fleet
+    #[arg(long, conflicts_with = "limit")]
+    pinned: bool,
+    /// Which columns to show, with commas between them: uuid, name, fleet, type, state, target, by, pin, running, update,
+    /// seen, version (of the agent; also agent), created, tags, why [default: uuid,name,fleet,state,target,by,running,seen,why; a
     /// narrow terminal has fewer]
     #[arg(long, value_name = "COLUMNS", value_parser = columns)]
     columns: Option<Columns>,
@@ -38,6 +41,9 @@ pub(super) struct List {
     /// Shows the first so many devices only, by uuid
     #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
     limit: Option<usize>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with_all = ["json", "sort", "columns"])]
+    json_lines: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -54,7 +60,7 @@ struct Column {
 #[derive(Debug, Clone)]
 struct Columns(Vec<Column>);
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [Column; 16] = [
     Column { name: "uuid", header: "UUID", cell: |device, _| print::short(Some(&device.uuid)) },
     Column { name: "name", header: "NAME", cell: |device, _| device.name.clone() },
     Column { name: "fleet", header: "FLEET", cell: |device, _| device.fleet.clone() },
@@ -66,6 +72,7 @@ const COLUMNS: [Column; 15] = [
         header: "BY",
         cell: |device, _| if device.pin.is_some() { "pin" } else { "fleet" }.to_owned(),
     },
+    Column { name: "pin", header: "PIN", cell: |device, _| print::short(device.pin.as_deref()) },
     Column { name: "running", header: "RUNNING", cell: |device, _| print::short(device.running.as_deref()) },
     Column {
         name: "update",
@@ -126,7 +133,11 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
         ("state", states.as_deref()),
         ("provisioning_key", list.provisioning_key.as_deref()),
     ];
+    if list.json_lines {
+        return Ok(client.print_lines(&["devices"], &query, list.limit).await?);
+    }
     let mut devices: Vec<DeviceView> = client.list(&["devices"], &query, list.limit).await?;
+    devices.retain(|device| !list.pinned || device.pin.is_some());
     let now = host::now();
     if let Some(column) = list.sort {
         match column.name {

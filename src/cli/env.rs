@@ -9,9 +9,10 @@ use clap::{Args, Subcommand};
 
 use super::client::{Client, Plain};
 use super::exit::{Exit, Usage};
+use super::follow::{Scope, Wait};
 use super::print;
 use crate::project;
-use crate::wire::operator_api::{ChangeVariables, VariableView, VariablesChanged};
+use crate::wire::operator_api::{ChangeVariables, DeviceDetail, VariableView, VariablesChanged};
 
 /// Most bytes of a file of variables. The server accepts less.
 const LARGEST: u64 = 256 * 1024;
@@ -88,6 +89,8 @@ pub(super) struct Set {
     #[arg(long)]
     secret: bool,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
 }
 
@@ -99,13 +102,15 @@ pub(super) struct Remove {
     #[command(flatten)]
     level: Level,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
 }
 
 pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::List(asked) => list(asked).await?,
-        Verb::Set(Set { variables, level, file, secret, plain }) => {
+        Verb::Set(Set { variables, level, file, secret, wait, plain }) => {
             if secret && !variables.is_empty() && !plain.json {
                 print::note(
                     "a secret on the command line stays in the shell's history; --file - reads it from standard input",
@@ -116,10 +121,17 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             if set.is_empty() {
                 return Err(Usage("give variables to set: KEY=VALUE, --file FILE, or both".to_owned()).into());
             }
-            change(level, ChangeVariables { set, secret, ..ChangeVariables::default() }, plain).await?;
+            return change(
+                level,
+                ChangeVariables { set, secret, ..ChangeVariables::default() },
+                &wait,
+                plain,
+            )
+            .await;
         }
-        Verb::Rm(Remove { names, level, plain }) => {
-            change(level, ChangeVariables { remove: names, ..ChangeVariables::default() }, plain).await?;
+        Verb::Rm(Remove { names, level, wait, plain }) => {
+            let asked = ChangeVariables { remove: names, ..ChangeVariables::default() };
+            return change(level, asked, &wait, plain).await;
         }
     }
     Ok(Exit::Done)
@@ -152,7 +164,7 @@ async fn list(List { fleet, device, service, name, plain }: List) -> anyhow::Res
     print::table(["NAME", "SERVICE", "SET AT", "VALUE"], rows, "no variable")
 }
 
-async fn change(level: Level, asked: ChangeVariables, plain: Plain) -> anyhow::Result<()> {
+async fn change(level: Level, asked: ChangeVariables, wait: &Wait, plain: Plain) -> anyhow::Result<Exit> {
     let Level { fleet, device, service, dry_run } = level;
     let asked = ChangeVariables { service, dry_run, ..asked };
     let path = match (&fleet, &device) {
@@ -160,11 +172,28 @@ async fn change(level: Level, asked: ChangeVariables, plain: Plain) -> anyhow::R
         (None, Some(device)) => ["devices", device, "variables"],
         (None, None) => return Err(Usage("give --fleet FLEET or --device DEVICE".to_owned()).into()),
     };
-    let changed: VariablesChanged = Client::new(plain.connection)?.post(&path, &asked).await?;
+    let client = Client::new(plain.connection)?;
+    let changed: VariablesChanged = client.post(&path, &asked).await?;
     if plain.json {
-        return print::json("changed", &changed);
+        print::json("changed", &changed)?;
+    } else {
+        say(&asked, &changed)?;
     }
     if dry_run {
+        return Ok(Exit::Done);
+    }
+    let uuid = match &device {
+        Some(device) if wait.is_wanted() => {
+            let detail: DeviceDetail = client.get(&["devices", device], &[]).await?;
+            Some(detail.device.uuid)
+        }
+        _ => None,
+    };
+    wait.follow(&client, &Scope { fleet, uuid, ..Scope::default() }).await
+}
+
+fn say(asked: &ChangeVariables, changed: &VariablesChanged) -> anyhow::Result<()> {
+    if asked.dry_run {
         let rows = changed.restarts.iter().map(|restart| {
             [print::short(Some(&restart.uuid)), restart.name.clone(), restart.services.join(", ")]
         });

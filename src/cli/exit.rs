@@ -161,13 +161,20 @@ impl Exit {
                 Self::Usage
             }
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
-            ClientError::Unreachable { .. } | ClientError::Away { .. } => Self::Unreachable,
+            ClientError::Unreachable { .. }
+            | ClientError::Away { .. }
+            | ClientError::HalfWay { .. }
+            | ClientError::Untrusted { .. } => Self::Unreachable,
+            ClientError::NeedsTls { .. } => Self::Usage,
+            ClientError::Refused { .. } => Self::NotPermitted,
             ClientError::NotUnderstood { .. } => Self::Unexpected,
             ClientError::Answer { failure, .. } => match failure.code.as_str() {
                 "not_found" | "no_match" => Self::NotFound,
                 "bad_request" | "ambiguous" | "too_large" => Self::Usage,
-                "refused" | "unsupported" => Self::Refused,
-                "busy" | "too_slow" => Self::Unreachable,
+                "refused" | "unsupported" | "precondition_failed" | "shown_once" => Self::Refused,
+                // The change is made; only the answer is lost.
+                "done_already" => Self::Done,
+                "busy" | "too_slow" | "database_lost" => Self::Unreachable,
                 "forbidden" | "token_ended" | "too_many_tokens" => Self::NotPermitted,
                 _ => Self::Unexpected,
             },
@@ -196,20 +203,32 @@ impl Exit {
             return Some(Self::Usage);
         }
         if let Some(error) = error.downcast_ref::<RestoreError>() {
-            return Some(match error {
-                RestoreError::NotEmpty { .. } => Self::Refused,
-                RestoreError::Folder(_) => Self::OtherInstance,
-                RestoreError::Store(_) if error.is_in_use() => Self::OtherInstance,
-                RestoreError::Store(_) | RestoreError::Io { .. } => Self::Unexpected,
-            });
+            return Some(Self::of_restore(error));
         }
         let error = error.downcast_ref::<FleetError>()?;
         if matches!(error, FleetError::Tls(_)) {
             return Some(Self::BadConfig);
         }
+        if let Some(passes) = error.database_passes() {
+            return Some(if passes { Self::Unreachable } else { Self::BadConfig });
+        }
         let is_taken = matches!(error, FleetError::Listen { .. });
         let is_kept = is_taken || error.is_in_use() || error.is_not_ours();
         Some(if is_kept { Self::OtherInstance } else { Self::Unexpected })
+    }
+
+    #[cfg(feature = "server")]
+    fn of_restore(error: &RestoreError) -> Self {
+        match error {
+            _ if error.is_not_empty() => Self::Refused,
+            _ if error.is_in_use() => Self::OtherInstance,
+            RestoreError::Folder(_) => Self::OtherInstance,
+            RestoreError::NoRecords { .. } => Self::NotFound,
+            _ if error.database_passes() == Some(true) => Self::Unreachable,
+            RestoreError::Store(_) | RestoreError::NotEmpty { .. } | RestoreError::Io { .. } => {
+                Self::Unexpected
+            }
+        }
     }
 
     fn of_join(error: &JoinError) -> Self {

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::exit::Unknown;
 use super::print;
-use super::quantity::{ahead, since};
+use super::quantity::{ahead, since, when};
 use super::status::{DELETED, Source};
-use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, StatusDocument, WaitingStatus};
+use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, MovingStatus, StatusDocument, WaitingStatus};
 use crate::host;
 
 /// Arguments of `cotter explain`.
@@ -56,6 +56,14 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
     }
     for app in &document.apps {
         print::hanging(2, &heading(app))?;
+    }
+    if let Some((at, why)) =
+        document.cloud.as_ref().and_then(|cloud| cloud.next_poll.as_ref().zip(cloud.pause.as_ref()))
+    {
+        print::hanging(
+            2,
+            &format!("next poll {}: {why}; `cotter update` polls at once", when(at, host::now())),
+        )?;
     }
     if links.is_empty() {
         return print::line("the agent waits for nothing: the device runs what it should");
@@ -125,6 +133,12 @@ fn of_cloud(cloud: &CloudStatus) -> Vec<Link> {
             "see `cotter check`; the cloud shows an older state of this device until a report arrives";
         links.push(of_device("report", error, remedy));
     }
+    if let Some(MovingStatus { to, why: Some(why) }) = &cloud.moving {
+        let why = format!("this device is to move to {to}, and stays where it is: {why}");
+        let remedy =
+            "correct it there, or in cloud.move_to of the settings; the device tries again by itself";
+        links.push(of_device("moving", &why, remedy));
+    }
     links
 }
 
@@ -156,10 +170,22 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
         why: waiting.why.clone(),
         since: waiting.since.clone(),
         retry_in_s: waiting.retry_in_s,
-        remedy: remedy(&waiting.reason).to_owned(),
+        remedy: match is_about_variables(document, waiting) {
+            true => REJECTED_VARIABLES.to_owned(),
+            false => remedy(&waiting.reason).to_owned(),
+        },
         evidence: evidence(document, waiting),
     }));
     links
+}
+
+/// What to do about rejected variables of a release that runs with others.
+const REJECTED_VARIABLES: &str = "the release is good, and its new variables are not: change them with `cotter env` at the fleet server; `cotter retry` tries these again";
+
+/// Returns whether a wait says that the accepted release was rejected with other variables.
+fn is_about_variables(document: &StatusDocument, waiting: &WaitingStatus) -> bool {
+    let app = document.apps.iter().find(|app| Some(&app.uuid) == waiting.app.as_ref());
+    waiting.reason == "rejected" && app.is_some_and(|app| app.target.is_some() && app.target == app.current)
 }
 
 /// Returns the evidence for a wait: of its service, else of all services of the app's wanted release.
@@ -223,6 +249,19 @@ mod tests {
         for reason in Reason::ALL {
             assert_ne!(remedy(reason.as_str()), remedy("another"), "{}", reason.as_str());
         }
+    }
+
+    #[test]
+    fn rejected_variables_are_no_bad_release() {
+        let remedies = |current: &str| {
+            let app = json!({ "uuid": "a", "name": "lab", "target": "r2", "current": current, "update": "rejected",
+                "halted": [], "services": [], "forced": null });
+            let wait = json!({ "app": "a", "service": null, "reason": "rejected", "why": "w", "retry_in_s": null, "since": null });
+            let document = document(json!({ "cloud": null, "apps": [app], "waiting": [wait] }));
+            links(&document, None).into_iter().map(|link| link.remedy).collect::<Vec<_>>()
+        };
+        assert_eq!(remedies("r1"), ["create a better release; `cotter retry` tries this one again"]);
+        assert_eq!(remedies("r2"), [REJECTED_VARIABLES]);
     }
 
     /// Returns the first cells of the rows of a section.

@@ -9,9 +9,11 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::client::{Client, Connection};
+use super::fleet_migrate::{counts, home, label};
 use super::print;
+use crate::fleet::access::AccessChange;
 use crate::fleet::backup::Backup;
-use crate::fleet::{self, policy::Change};
+use crate::fleet::{self, RawConfig, policy::Change};
 use crate::host;
 use crate::model::quantity::counted;
 use crate::ownership;
@@ -21,6 +23,9 @@ use crate::ownership;
 pub(super) struct Save {
     /// The file to write; an older one with this name is replaced at the end, once the new one is complete
     file: PathBuf,
+    /// Prints nothing when all is well
+    #[arg(long, short)]
+    quiet: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -37,12 +42,24 @@ pub(super) struct Verify {
 pub(super) struct Restore {
     /// The file of a backup
     file: PathBuf,
-    /// The folder for the server's records and keys, which no server uses meanwhile
-    #[arg(long, env = "COTTER_FLEET_DATA_DIR", value_name = "DIR", default_value = "/var/lib/cotter-fleet")]
-    data_dir: PathBuf,
+    /// The folder for the server's records and keys, which no server uses meanwhile [default: data_dir of --config, or /var/lib/cotter-fleet]
+    #[arg(long, env = "COTTER_FLEET_DATA_DIR", value_name = "DIR", conflicts_with = "store")]
+    data_dir: Option<PathBuf>,
+    /// Settings file of the server (TOML), of which data_dir is used; --data-dir overrides it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// An empty database for the records, in place of a folder: postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL", conflicts_with = "replace")]
+    store: Option<String>,
+    /// File with the password of the database
+    #[arg(long, value_name = "FILE", requires = "store")]
+    password_file: Option<PathBuf>,
     /// Moves records aside that the folder has already
     #[arg(long)]
     replace: bool,
+    /// Revokes all tokens that the backup has, so that none that was revoked after it works again
+    #[arg(long)]
+    revoke_tokens: bool,
 }
 
 pub(super) async fn save(save: Save) -> anyhow::Result<()> {
@@ -60,7 +77,9 @@ pub(super) async fn save(save: Save) -> anyhow::Result<()> {
     fs::rename(&unfinished, &save.file).with_context(named)?;
     let folder = save.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).with_context(named)?;
-    print::note(&format!("{} has {}", save.file.display(), content(&backup)));
+    if !save.quiet {
+        print::note(&format!("{} has {}", save.file.display(), content(&backup)));
+    }
     Ok(())
 }
 
@@ -80,9 +99,30 @@ pub(super) fn verify(verify: &Verify) -> anyhow::Result<()> {
 }
 
 pub(super) fn restore(restore: &Restore) -> anyhow::Result<()> {
-    let backup = read(&restore.file)?;
+    let settings = match &restore.config {
+        None => RawConfig::default(),
+        Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,
+    };
+    let flags = RawConfig { data_dir: restore.data_dir.clone(), ..RawConfig::default() };
+    let data_dir = flags.over(settings).data_dir();
+    let mut backup = read(&restore.file)?;
+    let now = host::now();
+    let revoked = if restore.revoke_tokens { backup.revoke_tokens(now) } else { 0 };
+    let details = match restore.revoke_tokens {
+        true => format!("of {}, and {} revoked", backup.head.created, counted(revoked, "token")),
+        false => format!("of {}", backup.head.created),
+    };
+    let shown = content(&backup);
+    backup.record_restoration(now, details);
     ownership::make_files_private();
-    let aside = fleet::restore(&backup, &restore.data_dir, restore.replace, host::now())
+    if let Some(store) = &restore.store {
+        let to = home(store, restore.password_file.as_deref())?;
+        fleet::fill(&to, &backup.records, now)
+            .with_context(|| format!("{} is not restored", restore.file.display()))?;
+        print::note(&format!("{} has {}", label(&to), content(&backup)));
+        return Ok(());
+    }
+    let aside = fleet::restore(&backup, &data_dir, restore.replace, now)
         .with_context(|| format!("{} is not restored", restore.file.display()))?;
     if let Some(aside) = aside {
         print::note(&format!(
@@ -90,8 +130,43 @@ pub(super) fn restore(restore: &Restore) -> anyhow::Result<()> {
             aside.display()
         ));
     }
-    print::note(&format!("{} has {}", restore.data_dir.display(), content(&backup)));
+    print::note(&format!("{} has {shown}", data_dir.display()));
+    warn(&backup, revoked, restore.revoke_tokens);
     Ok(())
+}
+
+fn count(backup: &Backup, is_such: impl Fn(&Change) -> bool) -> usize {
+    backup.records.iter().filter(|change| is_such(change)).count()
+}
+
+/// Warns of what a restoration undoes without a word.
+fn warn(backup: &Backup, revoked: usize, are_revoked: bool) {
+    let created = backup.head.created;
+    let live = count(
+        backup,
+        |change| matches!(change, Change::Access(AccessChange::PutToken(token)) if token.revoked.is_none()),
+    );
+    let users = count(
+        backup,
+        |change| matches!(change, Change::Access(AccessChange::PutUser(user)) if user.disabled.is_none()),
+    );
+    let keys = count(backup, |change| matches!(change, Change::PutKey(key) if key.revoked.is_none()));
+    let devices = count(backup, |change| matches!(change, Change::PutDevice(_)));
+    let tokens = match are_revoked {
+        true => format!("{} (revoked now)", counted(revoked, "token")),
+        false => format!("{} (--revoke-tokens would revoke them)", counted(live, "token")),
+    };
+    print::note(&format!(
+        "warning: what was revoked, disabled or deleted after {created} is as it was then: {tokens}, {}, {} and {}; \
+         look at `cotter token list`, `cotter user list`, `cotter fleet provisioning-key list FLEET` and `cotter device list`",
+        counted(users, "user"),
+        counted(keys, "provisioning key"),
+        counted(devices, "device"),
+    ));
+    print::note(
+        "warning: devices go to the releases of the backup within seconds once the server runs; \
+         `cotter-fleet serve --paused` leaves them as they are, so that you can look first",
+    );
 }
 
 /// Reads all of a backup, and checks it.
@@ -101,16 +176,7 @@ fn read(path: &Path) -> anyhow::Result<Backup> {
 }
 
 fn content(backup: &Backup) -> String {
-    let fleets = backup.count(|change| matches!(change, Change::PutFleet(_)));
-    let releases = backup.count(|change| matches!(change, Change::PutRelease(_)));
-    let devices = backup.count(|change| matches!(change, Change::PutDevice(_)));
-    format!(
-        "{}, {} and {} of {}",
-        counted(fleets, "fleet"),
-        counted(releases, "release"),
-        counted(devices, "device"),
-        backup.head.created
-    )
+    format!("{} of {}", counts(&backup.records), backup.head.created)
 }
 
 /// Creates the file in which a backup is written until it is complete. Its name is new: another user of the folder may have

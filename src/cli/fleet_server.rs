@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::completion::{self, Completion};
 use super::{Exit, block_on, logging, parse};
-use super::{fleet_backup, fleet_simulate};
+use super::{fleet_backup, fleet_migrate, fleet_simulate};
 use crate::fleet::{RawConfig, Server};
 use crate::host;
 use crate::ownership;
@@ -37,7 +37,6 @@ enum Verb {
     Serve(Serve),
     /// Writes a copy of a running server's records to a file
     #[command(
-        visible_alias = "export",
         after_help = "Example: cotter-fleet backup fleet-$(date +%F).jsonl\n\nThe file is made of JSON lines: a head, a line for each record, and a checksum.\nThe operator's token is not in it, and of keys it has only hashes."
     )]
     Backup(fleet_backup::Save),
@@ -46,11 +45,15 @@ enum Verb {
     Verify(fleet_backup::Verify),
     /// Puts a backup in the place of the records of a server that is stopped
     #[command(
-        visible_alias = "import",
         after_help = "Example: cotter-fleet restore fleet-2026-11-30.jsonl --data-dir /var/lib/cotter-fleet"
     )]
     Restore(fleet_backup::Restore),
-    /// Tries the definition of a rollout on simulated fleets: when it stops, and how long it takes
+    /// Copies the records of a stopped server from its data folder into a database, or back
+    #[command(
+        after_help = "Example: cotter-fleet migrate /var/lib/cotter-fleet postgres://cotter@db.example.com/fleet --password-file FILE"
+    )]
+    Migrate(fleet_migrate::Migrate),
+    /// Tries the definition of a rollout on simulated fleets
     #[command(
         after_help = "Example: cotter-fleet simulate --devices 10000 --waves 'ring=canary, 1%, 10%, 100%' --fail 5% --offline 30% --segment ring=canary:0.5%"
     )]
@@ -104,10 +107,20 @@ struct Serve {
         value_delimiter = ','
     )]
     trusted_proxies: Option<Vec<String>>,
+    /// PostgreSQL database for the records, which several servers can share: postgres://USER@HOST/DATABASE
+    /// [default: the records are in --data-dir]
+    #[arg(long, env = "COTTER_FLEET_STORE", value_name = "URL", hide_env_values = true)]
+    store: Option<String>,
+    /// File with the password of the database
+    #[arg(long, env = "COTTER_FLEET_STORE_PASSWORD_FILE", value_name = "FILE")]
+    store_password_file: Option<PathBuf>,
     /// Allows a --listen address that other machines can reach, although the server has no TLS; --allow-remote is
     /// its old name, until the next release
     #[arg(long, alias = "allow-remote")]
     insecure: bool,
+    /// Sends no device another target than it has, e.g. to look at restored records first
+    #[arg(long)]
+    paused: bool,
     /// Settings file (TOML); flags and environment variables override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -135,7 +148,12 @@ impl Verb {
             Self::Serve(settings) => Box::pin(serve(settings)).await,
             Self::Backup(save) => Box::pin(fleet_backup::save(save)).await,
             Self::Verify(verify) => fleet_backup::verify(&verify),
-            Self::Restore(restore) => fleet_backup::restore(&restore),
+            Self::Restore(restore) => {
+                tokio::task::spawn_blocking(move || fleet_backup::restore(&restore)).await?
+            }
+            Self::Migrate(migrate) => {
+                tokio::task::spawn_blocking(move || fleet_migrate::migrate(&migrate)).await?
+            }
             Self::Simulate(simulate) => fleet_simulate::simulate(*simulate),
             Self::Completion(completion) => completion::run(&completion, fleet_definitions()),
         }?;
@@ -150,6 +168,7 @@ pub fn fleet_definitions() -> clap::Command {
 }
 
 async fn serve(serve: Serve) -> anyhow::Result<()> {
+    fleet_migrate::keep_password_secret(serve.store.as_deref())?;
     let file = match &serve.config {
         None => RawConfig::default(),
         Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,
@@ -167,7 +186,10 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         tls_cert: serve.tls_cert,
         tls_key: serve.tls_key,
         trusted_proxies: serve.trusted_proxies,
+        store: serve.store,
+        store_password_file: serve.store_password_file,
         insecure: serve.insecure,
+        paused: serve.paused.then_some(true),
     };
     logging::begin("cotter-fleet", logging::filter("info")?);
     ownership::make_files_private();

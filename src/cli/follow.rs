@@ -40,6 +40,11 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// Returns whether `--wait` was given.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wait
+    }
+
     /// Waits until the devices run their target, if `--wait` was given.
     ///
     /// # Errors

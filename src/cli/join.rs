@@ -13,6 +13,7 @@ use super::exit::{Exit, InTheWay, Usage};
 use super::join_address::{self, Address};
 use super::print;
 use super::unit::{Started, Unit, as_its_unit};
+use crate::api;
 use crate::config::{Config, Given, Joined, Setting, environment_outside, settings};
 use crate::http::Url;
 use crate::model::{Admission, Enrolment, Identity};
@@ -80,6 +81,9 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     let needs_key = join.force || !is_there;
     let joined = Joined::new(&before.given, &wanted.enrolment, !needs_key)?;
     check_free(&join, &joined, &wanted, &before)?;
+    if wanted.is_address && !needs_key {
+        join_address::check_known(&wanted.enrolment, before.identity.as_ref()).await?;
+    }
     if wanted.is_address && is_there {
         wanted.notes.extend(join.force.then(|| MOVE.to_owned()));
     }
@@ -113,11 +117,10 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     }
     print::line(&who)?;
     let unit = Unit::of(join.unit.as_deref(), before.given.file.as_deref());
-    match unit.start(join.no_start)? {
-        Started::Yes => {
-            let set = settings(&before.given, &environment_outside(&before.given))?;
-            join_address::wait(&set, &wanted.enrolment, found, join.timeout).await
-        }
+    let set = settings(&before.given, &environment_outside(&before.given))?;
+    let is_running = api::status(&join_address::socket(&set)).await.is_ok();
+    match unit.start(join.no_start, is_running)? {
+        Started::Yes => join_address::wait(&set, &wanted.enrolment, found, join.timeout).await,
         Started::No(how) => {
             print::line(&how)?;
             Ok(Exit::Done)

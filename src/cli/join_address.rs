@@ -8,14 +8,14 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::exit::{Denied, Exit, Unanswered, Unknown, Usage};
+use super::exit::{Denied, Exit, InTheWay, Unanswered, Unknown, Usage};
 use super::print;
 use crate::api::{self, StatusDocument};
 use crate::cloud::{Admitted, Client, CloudError};
 use crate::config::Setting;
 use crate::http::{Failure, Http, Url};
 use crate::model::text::is_one_line;
-use crate::model::{Admission, Enrolment, FleetRef, exposed_host, parse_tags};
+use crate::model::{Admission, Enrolment, FleetRef, Identity, exposed_host, parse_tags};
 
 /// Longest time for one request.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -196,6 +196,33 @@ pub(super) async fn ask(enrolment: &Enrolment, notes: &mut Vec<String>) -> anyho
     Ok(None)
 }
 
+/// Finds out whether the cloud still has this device, which has registered there: it may have been deleted, or the cloud's
+/// records restored from before. A cloud that does not answer leaves that open.
+///
+/// # Errors
+///
+/// If the cloud says that it does not have the device.
+pub(super) async fn check_known(enrolment: &Enrolment, identity: Option<&Identity>) -> anyhow::Result<()> {
+    let Some(identity) = identity else { return Ok(()) };
+    let http = Http::trusting(enrolment.authority.as_ref().map(String::as_bytes))?;
+    let client = Client::new(http, &enrolment.endpoint, WITHIN);
+    match client.find(&identity.uuid, &identity.device_key).await {
+        Ok(None) => Err(InTheWay(format!(
+            "this device ({}) has registered with {}, which does not have it any more; --force registers it once more",
+            identity.uuid, enrolment.endpoint
+        ))
+        .into()),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns the status socket of an agent with these settings.
+pub(super) fn socket(set: &[Setting]) -> PathBuf {
+    let runtime = set.iter().find(|setting| setting.key == "runtime_dir");
+    let runtime = runtime.and_then(|setting| setting.value.as_deref()).unwrap_or("/run/cotter");
+    Path::new(runtime).join("status.sock")
+}
+
 /// Adds what to do to an error of the cloud.
 fn explained(error: CloudError) -> anyhow::Error {
     let remedy = match &error {
@@ -231,9 +258,7 @@ pub(super) async fn wait(
     found: Option<Admitted>,
     within: Duration,
 ) -> anyhow::Result<Exit> {
-    let runtime = set.iter().find(|setting| setting.key == "runtime_dir");
-    let runtime = runtime.and_then(|setting| setting.value.as_deref()).unwrap_or("/run/cotter");
-    let socket = Path::new(runtime).join("status.sock");
+    let socket = socket(set);
     let begun = Instant::now();
     let mut last = None;
     while begun.elapsed() < within {

@@ -1,11 +1,7 @@
 //! `cotter fleet join-file`: makes what a device needs to join a fleet, with a new provisioning key that expires.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,6 +9,7 @@ use serde::Serialize;
 use super::client::{Client, Plain};
 use super::exit::{InTheWay, Usage};
 use super::print;
+use super::private_file;
 use crate::http::Url;
 use crate::model::{exposed_host, is_loopback};
 use crate::wire::operator_api::{CreateKey, FleetView, KeyCreated};
@@ -78,6 +75,7 @@ pub(super) async fn run(asked: JoinFile) -> anyhow::Result<()> {
     if let Some(there) = out.as_ref().filter(|file| file.exists()) {
         return Err(InTheWay(format!("{} exists already; name a new file", there.display())).into());
     }
+    let authority = plain.connection.ca_file().map(Path::to_owned);
     let client = Client::new(plain.connection)?;
     let view: FleetView = client.get(&["fleets", &fleet], &[]).await?;
     let wanted = CreateKey { name, expires_in: Some(expires_in), uses, per_minute: None };
@@ -88,7 +86,7 @@ pub(super) async fn run(asked: JoinFile) -> anyhow::Result<()> {
         application_name: &view.name,
         api_key: &made.provisioning_key,
     };
-    let command = command(&config);
+    let command = command(&config, authority.as_deref());
     match (&out, line, plain.json) {
         (Some(file), ..) => write(file, &config)?,
         (None, true, false) => print::line(&command)?,
@@ -102,6 +100,9 @@ pub(super) async fn run(asked: JoinFile) -> anyhow::Result<()> {
     let revoke =
         shell_words::join(["cotter", "fleet", "provisioning-key", "revoke", &fleet, &made.details.id]);
     print::note(&format!("note: the key registers devices until {until}; to end that sooner: {revoke}"));
+    if let Some(path) = authority.filter(|_| line) {
+        print::note(&format!("note: copy {} to the device first, for --ca-file", path.display()));
+    }
     if is_loopback(host) {
         print::note(&format!(
             "note: {endpoint} is this machine alone; for other devices name the server's address with --endpoint"
@@ -111,22 +112,19 @@ pub(super) async fn run(asked: JoinFile) -> anyhow::Result<()> {
 }
 
 /// Returns the command that joins a device.
-fn command(config: &ConfigJson<'_>) -> String {
+fn command(config: &ConfigJson<'_>, authority: Option<&Path>) -> String {
     let mut words = vec!["cotter", "join", config.api_endpoint, "--fleet", config.application_name];
     words.extend(["--key", config.api_key]);
     words.extend(exposed_host(config.api_endpoint).map(|_| "--insecure"));
+    // The file is called so on the device, too, where it must be copied first.
+    let authority = authority.map(|path| path.display().to_string());
+    words.extend(authority.iter().flat_map(|path| ["--ca-file", path.as_str()]));
     shell_words::join(words)
 }
 
 fn write(file: &Path, config: &ConfigJson<'_>) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(config)? + "\n";
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.with_context(|| format!("{} cannot be written", file.display()))?;
+    private_file::write(file, &text)?;
     print::note(&format!(
         "wrote {}: copy it to the device, and run `cotter join {}` there",
         file.display(),

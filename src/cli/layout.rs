@@ -91,6 +91,8 @@ pub(super) fn aligned(
                 is_cut = true;
                 mark(cut(cell, rest))
             }
+            // Spaces behind it would be in its colour.
+            _ if n + 1 == columns => mark(cell.clone()),
             _ => mark(format!("{cell:width$}")),
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
@@ -137,6 +139,8 @@ mod tests {
         );
         assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
         assert_eq!(aligned(&rows, Some(1000)), (whole, false));
+        let marked = super::aligned(&rows, Some(1000), |cell| format!("<{cell}>")).0;
+        assert!(marked.ends_with("  <->\n"), "the last column is not padded: {marked}");
         assert!(
             aligned(&rows, Some(3)).0.contains("  web: it exi…\n"),
             "something is left of it in any case"

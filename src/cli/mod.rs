@@ -5,11 +5,14 @@
 //! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
+mod attempts;
 mod audit;
 mod build;
 mod build_log;
 mod check;
 mod client;
+mod client_error;
+mod client_files;
 mod commit;
 mod completion;
 mod compose;
@@ -23,6 +26,7 @@ mod device_tags;
 mod docker;
 mod env;
 mod events;
+mod exchange;
 mod exit;
 mod explain;
 mod failure;
@@ -30,6 +34,8 @@ mod fleet;
 #[cfg(feature = "server")]
 mod fleet_backup;
 mod fleet_deletion;
+#[cfg(feature = "server")]
+mod fleet_migrate;
 #[cfg(feature = "server")]
 mod fleet_server;
 #[cfg(feature = "server")]
@@ -46,22 +52,25 @@ mod leave;
 mod lock;
 mod logging;
 mod logs;
+mod migration;
 mod names;
 mod overview;
 mod plan;
 mod print;
+mod private_file;
 mod provisioning_key;
 mod purge;
 mod push;
 mod push_platforms;
 mod quantity;
 mod release;
-#[cfg(feature = "server")]
+mod rollout;
 mod rollout_definition;
 mod status;
 mod support_bundle;
 mod token;
 mod unit;
+mod usage;
 mod user;
 mod wait;
 
@@ -193,6 +202,9 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
+    /// Takes a release to a fleet in waves, and stops when it is bad
+    #[command(subcommand)]
+    Rollout(rollout::Verb),
     /// Manages environment variables of fleets and devices
     #[command(subcommand)]
     Env(env::Verb),
@@ -215,6 +227,17 @@ enum Verb {
     /// Shows who changed what on a fleet server, and why
     #[command(after_help = "Example: cotter audit --fleet greenhouse --since 7d")]
     Audit(audit::Audit),
+    /// Writes fleets, releases, devices and variables as JSON lines
+    ///
+    /// One thing on each line, in a fixed order, for other programs and for `cotter import` at another fleet server.
+    /// Without keys, users and reports: a backup (`cotter-fleet backup`) has everything.
+    #[command(after_help = "Example: cotter export fleet.jsonl")]
+    Export(exchange::Export),
+    /// Creates what an export has and the fleet server lacks
+    ///
+    /// All of it, or nothing: a line that is wrong, or a thing that is on the server and differs, refuses the import.
+    #[command(after_help = "Example: cotter import fleet.jsonl --dry-run")]
+    Import(exchange::Import),
     /// Prints names for completion, one on each line
     #[command(hide = true)]
     Names(names::Names),
@@ -236,12 +259,15 @@ impl Verb {
             Self::Fleet(verb) => return Ok(Box::pin(fleet::run(verb)).await?.into()),
             Self::Release(verb) => return Ok(Box::pin(release::run(verb)).await?.into()),
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
+            Self::Rollout(verb) => return Ok(Box::pin(rollout::run(verb)).await?.into()),
             Self::Env(verb) => return Ok(Box::pin(env::run(verb)).await?.into()),
             Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::User(verb) => Box::pin(user::run(verb)).await,
             Self::Token(verb) => Box::pin(token::run(verb)).await,
             Self::Audit(audit) => Box::pin(audit::run(audit)).await,
+            Self::Export(export) => Box::pin(exchange::export(export)).await,
+            Self::Import(import) => Box::pin(exchange::import(import)).await,
             Self::Version => print::line(VERSION),
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
@@ -268,13 +294,15 @@ impl Verb {
 }
 
 /// Prints the help as it is, or a usage error as one line. Returns the exit code.
-fn not_run(answer: &clap::Error) -> ExitCode {
+fn not_run(answer: &clap::Error, known: &clap::Command) -> ExitCode {
     let is_help = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !answer.use_stderr() {
         print::help(answer);
         return if is_help { Exit::Usage.into() } else { Exit::Done.into() };
     }
-    failure::say_usage(&in_a_line(&answer.render().to_string()), failure::wants_json(std::env::args_os()));
+    let line = usage::without_environment(&answer.render().to_string(), known, std::env::args());
+    let line = in_a_line(&line) + &usage::suggestion(answer, known, std::env::args().nth(1).as_deref());
+    failure::say_usage(&line, failure::wants_json(std::env::args_os()));
     Exit::Usage.into()
 }
 
@@ -319,8 +347,10 @@ pub fn definitions() -> clap::Command {
 /// Parses the command line. If there is nothing to run, prints the help or the error, and returns the exit code.
 fn parse<C: Parser>(command: clap::Command) -> Result<C, ExitCode> {
     std::panic::set_hook(Box::new(print::panic));
-    let found = command.try_get_matches().and_then(|found| C::from_arg_matches(&found));
-    found.map_err(|answer| not_run(&answer))
+    let mut command = command;
+    let found = command.try_get_matches_from_mut(std::env::args_os());
+    let found = found.and_then(|found| C::from_arg_matches(&found));
+    found.map_err(|answer| not_run(&answer, &command))
 }
 
 /// Runs `command` to its end, prints its error if it has one, and returns its exit code.

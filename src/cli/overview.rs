@@ -29,7 +29,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     (
         "Fleets and releases, at a fleet server",
-        &["push", "release", "device", "fleet", "env", "user", "token", "audit"],
+        &[
+            "push", "release", "device", "fleet", "rollout", "env", "user", "token", "audit", "export",
+            "import",
+        ],
     ),
     ("Set-up and daemon", &["join", "leave", "config", "agent", "completion"]),
 ];

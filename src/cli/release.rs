@@ -18,9 +18,12 @@ use crate::model::{ImageRef, ReleaseStatus};
 use crate::project::Finding;
 use crate::registry;
 use crate::wire::operator_api::{
-    Composition, CreateRelease, DeviceState, Nothing, PatchRelease, RefusalView, ReleaseCreated,
+    Composition, CreateRelease, DeviceState, DeviceView, Nothing, PatchRelease, RefusalView, ReleaseCreated,
     ReleaseDetail, ReleaseView,
 };
+
+/// How many of the pinned devices are named.
+const MOST_NAMED: usize = 20;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -99,6 +102,12 @@ pub(super) struct List {
     /// Only releases of this fleet
     #[arg(value_name = "FLEET")]
     fleet: Option<String>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
+    /// The same as FLEET, as for devices and variables
+    #[arg(long = "fleet", id = "of_fleet", value_name = "NAME", conflicts_with = "fleet")]
+    of_fleet: Option<String>,
     #[command(flatten)]
     plain: Plain,
 }
@@ -160,10 +169,15 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     let answered = match verb {
         Verb::Create(verb) => return create(verb).await,
         Verb::Check(verb) => compose::check(verb),
-        Verb::List(List { fleet, plain }) => {
+        Verb::List(List { fleet, of_fleet, json_lines, plain }) => {
+            let fleet = fleet.or(of_fleet);
             let query = [("fleet", fleet.as_deref())];
-            let releases: Vec<ReleaseView> =
-                Client::new(plain.connection)?.list(&["releases"], &query, None).await?;
+            let client = Client::new(plain.connection)?;
+            if json_lines {
+                client.print_lines(&["releases"], &query, None).await?;
+                return Ok(Exit::Done);
+            }
+            let releases: Vec<ReleaseView> = client.list(&["releases"], &query, None).await?;
             if plain.json { print::json("releases", &releases) } else { list(&releases) }
         }
         Verb::Show(One { release, fleet, plain }) => {
@@ -174,6 +188,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
                 print::json("release", &detail)
             } else {
                 shown(&detail.release, false)?;
+                pinned(&client, &detail.release).await?;
                 detail.build_log.as_deref().map_or(Ok(()), log)
             }
         }
@@ -342,6 +357,23 @@ fn state(release: &ReleaseView) -> String {
     ];
     let marks = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| (*mark).to_owned());
     std::iter::once(release.status.to_string()).chain(marks).collect::<Vec<_>>().join(", ")
+}
+
+/// Prints which devices are pinned to a release.
+async fn pinned(client: &Client, release: &ReleaseView) -> anyhow::Result<()> {
+    if release.pinned_devices == 0 {
+        return Ok(());
+    }
+    let query = [("fleet", Some(release.fleet.as_str()))];
+    let devices: Vec<DeviceView> = client.list(&["devices"], &query, None).await?;
+    let is_pinned = |device: &&DeviceView| device.pin.as_ref() == Some(&release.commit);
+    let names: Vec<_> = devices.iter().filter(is_pinned).map(|device| device.name.as_str()).collect();
+    let more = names.len().saturating_sub(MOST_NAMED);
+    let more =
+        if more == 0 { String::new() } else { format!(" and {more} more: `cotter device list --pinned`") };
+    print::line("")?;
+    let names = names.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
+    print::hanging(2, &format!("pinned to it: {names}{more}"))
 }
 
 /// Prints the end of the log of a build that failed.

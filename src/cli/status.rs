@@ -143,7 +143,8 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
     let moment =
         |at: &Option<String>| at.as_deref().map_or_else(|| "-".to_owned(), |at| when(at, host::now()));
     facts.push(("last contact", moment(&cloud.last_contact)));
-    facts.push(("next poll", moment(&cloud.next_poll)));
+    let pause = cloud.pause.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    facts.push(("next poll", moment(&cloud.next_poll) + &pause));
     if cloud.is_deleted {
         facts.push(("deleted", DELETED.to_owned()));
     }
@@ -151,6 +152,10 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
         facts.push(("cloud error", format!("{error} (failed {} in a row)", times(cloud.failures.max(1)))));
     }
     facts.extend(cloud.report_error.iter().map(|error| ("report error", error.clone())));
+    facts.extend(cloud.moving.iter().map(|moving| {
+        let why = moving.why.as_ref().map_or_else(String::new, |why| format!(", not yet: {why}"));
+        ("moving", format!("to {}{why}", moving.to))
+    }));
     facts
 }
 

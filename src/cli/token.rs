@@ -1,10 +1,14 @@
 //! `cotter token`: manages the tokens with which users reach a fleet server.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::client::{Client, Plain};
+use super::exit::InTheWay;
 use super::print;
+use super::private_file;
 use super::quantity::ago;
 use crate::host;
 use crate::wire::operator_api::Nothing;
@@ -43,6 +47,9 @@ pub(super) struct Create {
     /// How long the token is accepted, e.g. 90d [default: until it is revoked]
     #[arg(long, value_name = "TIME")]
     expires_in: Option<String>,
+    /// Writes the token into this new file, for its owner alone, instead of printing it
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     plain: Plain,
 }
@@ -67,10 +74,21 @@ pub(super) struct Revoke {
 
 pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
-        Verb::Create(Create { user, role, name, fleet, expires_in, plain }) => {
+        Verb::Create(Create { user, role, name, fleet, expires_in, out, plain }) => {
+            if let Some(there) = out.as_ref().filter(|file| file.exists()) {
+                return Err(InTheWay(format!("{} exists already; name a new file", there.display())).into());
+            }
             let fleets = (!fleet.is_empty()).then_some(fleet);
             let wanted = CreateToken { user, role, name, fleets, expires_in };
             let created: TokenCreated = Client::new(plain.connection)?.post(&["tokens"], &wanted).await?;
+            if let Some(file) = out {
+                private_file::write(&file, &format!("{}\n", created.token))?;
+                print::note(&format!(
+                    "wrote {}; `--token-file` and COTTER_TOKEN_FILE name it",
+                    file.display()
+                ));
+                return Ok(());
+            }
             // Nothing else is printed, for scripts.
             if plain.json { print::json("created", &created) } else { print::line(&created.token) }
         }

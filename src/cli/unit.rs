@@ -80,8 +80,11 @@ impl Unit {
     }
 
     /// Enables and starts the agent, or starts it again with its new settings, if systemd can and that is wanted.
-    pub(super) fn start(&self, is_unwanted: bool) -> anyhow::Result<Started> {
-        let by_hand = format!("start its agent with `cotter agent --config {}`", self.file.display());
+    /// `is_running`: an agent with these settings runs, and has its old settings until it is started again.
+    pub(super) fn start(&self, is_unwanted: bool, is_running: bool) -> anyhow::Result<Started> {
+        let first =
+            if is_running { "its agent runs with the settings of before: stop it, and then " } else { "" };
+        let by_hand = format!("{first}start its agent with `cotter agent --config {}`", self.file.display());
         let (name, standing) = match self.standing() {
             None => return Ok(Started::No(format!("no unit of systemd has these settings; {by_hand}"))),
             Some(standing) => standing,
@@ -89,6 +92,9 @@ impl Unit {
         match standing {
             Standing::NoSystemd => Ok(Started::No(format!("systemd does not run here; {by_hand}"))),
             Standing::NotInstalled => Ok(Started::No(format!("the unit {name} is not installed; {by_hand}"))),
+            Standing::Installed if is_unwanted && is_running => Ok(Started::No(format!(
+                "its agent runs with the settings of before; start it again with `systemctl restart {name}`"
+            ))),
             Standing::Installed if is_unwanted => Ok(Started::No(format!(
                 "start its agent with `systemctl enable {name} && systemctl restart {name}`"
             ))),

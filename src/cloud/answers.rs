@@ -30,7 +30,7 @@ pub struct Polled {
 pub enum State {
     /// A balena API answers 304 without an etag if it does not have the device (docs/dev/protocol.md, "Target state").
     Unchanged {
-        has_etag: bool,
+        etag: Option<String>,
     },
     Changed {
         etag: Option<String>,

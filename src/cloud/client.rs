@@ -45,7 +45,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Longest etag in bytes. A longer one is not sent back, so every poll returns the complete target.
-const LONGEST_ETAG: usize = 1024;
+pub(super) const LONGEST_ETAG: usize = 1024;
 
 /// The fields of a registration. There are no others: a version would be compared with the fleet's and could be refused
 /// (docs/dev/protocol.md, "Registration").
@@ -233,13 +233,12 @@ impl Client {
         let answer = self.sent(call, request).await?;
         self.check_not_deleted(uuid, &answer)?;
         let is_honoured = answer.header(&APPLIED).is_some_and(|applied| applied.starts_with("wait"));
+        let sent = answer.header(&ETAG).map(str::to_owned);
         let state = match answer.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => {
-                State::Unchanged { has_etag: answer.header(&ETAG).is_some() }
-            }
+            StatusCode::NOT_MODIFIED if etag.is_some() => State::Unchanged { etag: sent },
             StatusCode::NOT_MODIFIED => return Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
             StatusCode::OK => {
-                let etag = answer.header(&ETAG).filter(|etag| etag.len() <= LONGEST_ETAG).map(str::to_owned);
+                let etag = sent.filter(|etag| etag.len() <= LONGEST_ETAG);
                 State::Changed { etag, body: self.body(call, answer, LONGEST_TARGET).await? }
             }
             _ => return Err(self.refused(call, answer).await),

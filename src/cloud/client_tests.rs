@@ -25,7 +25,12 @@ async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, Clo
     let (client, uuid) = (client(server, timeout), uuid());
     let device = registration(&uuid);
     let registered = Some(crate::model::Registration { endpoint: server.url(""), device_id: None });
-    let known = Identity { uuid: uuid.clone(), device_key: KEY.to_owned(), registered };
+    let known = Identity {
+        uuid: uuid.clone(),
+        device_key: KEY.to_owned(),
+        registered,
+        moves: crate::model::Moves::default(),
+    };
     vec![
         ("registration", client.register(device, "provisioning").await.unwrap_err()),
         ("look-up of the device", client.find(&uuid, KEY).await.unwrap_err()),

@@ -65,7 +65,8 @@ fn guess(request: &str) -> &'static str {
 }
 
 fn shown(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+    // A page of a proxy is not for people who read one line.
+    if message.is_empty() || message.starts_with('<') { String::new() } else { format!(": {message}") }
 }
 
 impl CloudError {

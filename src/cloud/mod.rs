@@ -14,7 +14,7 @@ mod registries;
 mod report;
 mod retry;
 
-pub use answers::{Admitted, Answered};
+pub use answers::{Admitted, Answered, Polled, State};
 pub use client::{Client, Registration};
 pub use error::CloudError;
 pub use poll::{Poller, Start, Times};

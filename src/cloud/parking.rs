@@ -16,6 +16,11 @@ const BRIEF: Duration = Duration::from_secs(1);
 /// like any other.
 const CUT: Duration = Duration::from_secs(5);
 
+/// How many new targets may follow each other at once, and the pause before each further one. The count begins anew with an
+/// answer that took half of its wait.
+const NEWS: u32 = 30;
+const PAUSE_BETWEEN_NEWS: Duration = Duration::from_secs(5);
+
 /// When to poll next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -38,8 +43,10 @@ pub(super) struct Parking {
     /// Whether the next poll waits only briefly, because the status must soon say that the cloud answers: at the start, and
     /// after a failure.
     is_brief: bool,
-    /// Answers in a row that came long before the wait was over.
+    /// Answers in a row without news that came long before the wait was over.
     early: u32,
+    /// New targets in a row that did so.
+    news: u32,
     /// Waits in a row that were cut off.
     cuts: u32,
 }
@@ -50,7 +57,7 @@ impl Parking {
         let wait = longest.min(timeout.saturating_sub(MARGIN));
         // The header has whole seconds.
         let wait = Duration::from_secs(wait.as_secs());
-        Self { wait, is_honoured: false, is_plain: false, is_brief: true, early: 0, cuts: 0 }
+        Self { wait, is_honoured: false, is_plain: false, is_brief: true, early: 0, news: 0, cuts: 0 }
     }
 
     /// Returns the wait that the next poll asks for.
@@ -94,23 +101,18 @@ impl Parking {
         }
         self.cuts = 0;
         if took >= asked / 2 {
-            self.early = 0;
+            (self.early, self.news) = (0, 0);
+            return if is_new { Next::Now } else { Next::After(Duration::ZERO) };
         }
-        match self.early {
-            _ if took >= asked / 2 && is_new => Next::Now,
-            _ if took >= asked / 2 => Next::After(Duration::ZERO),
-            // Targets may well follow each other.
-            0..=2 if is_new => {
-                self.early += 1;
-                Next::Now
-            }
-            // The server stops, or another device has the same key and takes turns with this one.
-            before => {
-                self.early += 1;
-                let seconds = 1_u64.checked_shl(before).unwrap_or(u64::MAX);
-                Next::After(Duration::from_secs(seconds - 1))
-            }
+        // Targets may well follow each other: an operator changes one thing after the other.
+        if is_new {
+            self.news = self.news.saturating_add(1);
+            return if self.news <= NEWS { Next::Now } else { Next::After(PAUSE_BETWEEN_NEWS) };
         }
+        // The server stops, or another device has the same key and takes turns with this one.
+        let seconds = 1_u64.checked_shl(self.early).unwrap_or(u64::MAX);
+        self.early = self.early.saturating_add(1);
+        Next::After(Duration::from_secs(seconds - 1))
     }
 
     /// Takes note of an error. Returns `true` if it may only mean that a proxy, which allows no such wait, cut the connection.
@@ -201,7 +203,8 @@ mod tests {
         let asked = parking.ask();
         let mut next = |is_new| parking.answered(asked, true, seconds(0), is_new);
         assert_eq!([next(false), next(false), next(false)], [0, 1, 3].map(|n| Next::After(seconds(n))));
-        assert_eq!(next(true), Next::After(seconds(7)), "not even for new targets");
+        assert_eq!(next(true), Next::Now, "a new target is what it waits for");
+        assert_eq!(next(false), Next::After(seconds(7)), "and says nothing of the answers without news");
         for _ in 0..100 {
             assert!(matches!(next(false), Next::After(wait) if wait >= seconds(15)));
         }
@@ -211,8 +214,16 @@ mod tests {
             "all is well again"
         );
         let mut next = |is_new| parking.answered(asked, true, seconds(0), is_new);
-        assert_eq!([next(true), next(true), next(true)], [Next::Now; 3]);
-        assert_eq!(next(true), Next::After(seconds(7)));
+        assert_eq!(
+            [(); 30].map(|()| next(true)),
+            [Next::Now; 30],
+            "an operator changes one thing after the other"
+        );
+        for _ in 0..100 {
+            assert_eq!(next(true), Next::After(seconds(5)), "a server that flips targets for ever");
+        }
+        parking.answered(asked, true, seconds(25), true);
+        assert_eq!(parking.answered(asked, true, seconds(0), true), Next::Now, "all is well again");
     }
 
     #[test]

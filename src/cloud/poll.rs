@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
+use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, LocalApps, Policy, StoredTarget};
 use crate::wire::target_v3;
 
 use super::answers::{Polled, State};
-use super::client::Client;
+use super::client::{Client, LONGEST_ETAG};
 use super::error::CloudError;
 use super::parking::{Next, Parking};
 use super::retry::{Retry, moment, with_jitter};
@@ -32,6 +32,8 @@ pub struct Start {
     pub wanted_interval: Option<Duration>,
     /// Longest time that a poll asks its cloud to wait for a new target. Zero: none.
     pub wait: Duration,
+    /// The names that apps of this cloud have on this device, if it was moved here.
+    pub apps: LocalApps,
 }
 
 /// The clocks. They are used only for the report.
@@ -96,6 +98,7 @@ impl Poller {
         let mut retry = Retry::up_to(self.interval());
         loop {
             let (asked, begun) = (self.parking.ask(), Instant::now());
+            self.end_pause(asked);
             let Start { uuid, device_key, etag, .. } = &self.start;
             let answer = tokio::select! {
                 biased;
@@ -119,7 +122,7 @@ impl Poller {
                     let next = self.parking.answered(asked, polled.is_honoured, took, is_new);
                     retry = Retry::up_to(self.longest_retry());
                     let wait = self.delay(next);
-                    self.report_success(wait);
+                    self.report_success(wait, pause(next, is_new));
                     wait
                 }
                 Err(error) if self.parking.forgive_cut(asked, took, error.may_be_cut()) => {
@@ -163,7 +166,7 @@ impl Poller {
     /// then is the cloud asked for the device, once an hour at most. If that request fails, "unchanged" stays, unless
     /// the last answer was that the device is deleted.
     async fn confirmed(&mut self, answer: Result<Polled, CloudError>) -> Result<Polled, CloudError> {
-        let Ok(Polled { state: State::Unchanged { has_etag: false }, .. }) = answer else {
+        let Ok(Polled { state: State::Unchanged { etag: None }, .. }) = answer else {
             if answer.is_ok() {
                 self.doubt = None;
             }
@@ -187,22 +190,40 @@ impl Poller {
         self.start.wanted_interval.unwrap_or(self.start.interval)
     }
 
+    /// Takes over the etag of an unchanged target if only its position is another one, so that a server whose records are older
+    /// does not send an older target (docs/postgresql.md, "What holds").
+    fn follow(&mut self, etag: Option<String>) {
+        let target = |etag: &str| etag.rsplit_once('.').map(|(target, _)| target.to_owned());
+        let is_same = |etag: &String| {
+            target(etag).is_some() && target(etag) == self.start.etag.as_deref().and_then(target)
+        };
+        if let Some(etag) = etag.filter(|etag| etag.len() <= LONGEST_ETAG).filter(is_same) {
+            self.start.etag = Some(etag);
+        }
+    }
+
     /// Hands on a target. Returns whether it is another one than before.
     fn take(&mut self, state: State) -> bool {
-        let State::Changed { etag, body } = state else {
-            debug!("target unchanged");
-            return false;
+        let (etag, body) = match state {
+            State::Changed { etag, body } => (etag, body),
+            State::Unchanged { etag } => {
+                debug!("target unchanged");
+                self.follow(etag);
+                return false;
+            }
         };
         let parsed = target_v3::parse(&body, &self.start.uuid, &self.start.policy);
         let text = String::from_utf8(body);
         match (parsed, text) {
-            (Ok(target), Ok(body)) => {
+            (Ok(mut target), Ok(body)) => {
+                target.localize(&self.start.apps);
                 self.refused = None;
                 let is_new = etag.is_some() && etag != self.start.etag;
                 self.start.etag.clone_from(&etag);
                 self.start.wanted_interval = target.poll_interval;
-                let record = StoredTarget { endpoint: self.client.endpoint().to_owned(), etag, body };
-                let delivered = Delivered { target: Arc::new(target), record: Some(record) };
+                let record =
+                    StoredTarget { endpoint: self.client.endpoint().to_owned(), etag: etag.clone(), body };
+                let delivered = Delivered { target: Arc::new(target), record: Some(record), etag };
                 self.target.send_replace(Some(Arc::new(delivered)));
                 return is_new;
             }
@@ -219,10 +240,22 @@ impl Poller {
         self.refused = Some(why);
     }
 
+    /// Reports that the next poll has begun, if there was a pause before it. It waits for as long as it `asked`.
+    fn end_pause(&self, asked: Option<Duration>) {
+        self.report.send_if_modified(|report| {
+            let has_paused = report.pause.take().is_some();
+            if has_paused {
+                report.next_poll = Some((self.times.time_in)(asked.unwrap_or_default()));
+            }
+            has_paused
+        });
+    }
+
     /// Reports an answer, and a next poll after `wait`. If that poll waits at the cloud, the one after it is reported, so that
-    /// the time is not over while it waits.
-    fn report_success(&self, wait: Duration) {
-        let parked = self.parking.ask().filter(|_| self.parking.is_honoured()).unwrap_or_default();
+    /// the time is not over while it waits. `pause`: why it does not begin at once.
+    fn report_success(&self, wait: Duration, pause: Option<&str>) {
+        let is_parked = self.parking.is_honoured() && pause.is_none();
+        let parked = self.parking.ask().filter(|_| is_parked).unwrap_or_default();
         let wait = wait + parked;
         let error = self
             .refused
@@ -233,6 +266,7 @@ impl Poller {
                 endpoint: self.client.endpoint().to_owned(),
                 last_contact: Some((self.times.time_in)(Duration::ZERO)),
                 next_poll: Some((self.times.time_in)(wait)),
+                pause: pause.map(str::to_owned),
                 error,
                 failures: 0,
                 polls: Attempted { done: report.polls.done + 1, ..report.polls },
@@ -249,7 +283,7 @@ impl Poller {
         }
         self.report.send_modify(|report| {
             self.client.endpoint().clone_into(&mut report.endpoint);
-            report.next_poll = Some((self.times.time_in)(wait));
+            (report.next_poll, report.pause) = (Some((self.times.time_in)(wait)), None);
             report.error = Some(error.to_string());
             report.failures = failures;
             report.polls.failed += 1;
@@ -258,6 +292,15 @@ impl Poller {
                 error.says_deleted() || report.is_deleted && matches!(error, CloudError::Unreachable { .. });
         });
     }
+}
+
+/// Returns why a next poll is later than a moment from now.
+fn pause(next: Next, is_new: bool) -> Option<&'static str> {
+    let is_long = matches!(next, Next::After(pause) if pause > Duration::from_secs(1));
+    is_long.then_some(match is_new {
+        true => "the cloud changes the target again and again",
+        false => "the cloud ended the last waits early, and without a new target",
+    })
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ fn polling(server: &Server, wait: Duration) -> Polling {
         interval: Duration::from_secs(3600),
         wanted_interval: None,
         wait,
+        apps: crate::model::LocalApps::new(),
     };
     let times = Times { time_in: |wait| format!("in {} s", wait.as_secs()), uptime: || Duration::ZERO };
     let client = Client::new(Http::new().unwrap(), &server.url(""), Duration::from_secs(59));
@@ -79,6 +80,27 @@ async fn one_wait_follows_the_other_where_the_cloud_honours_it() {
         ["in 50 s", "in 51 s", "in 52 s"].contains(&next.as_str()),
         "the wait of the next one counts: {next}"
     );
+}
+
+/// All answers come at once. The first three are followed by 0, 1 and 3 s, and the fourth poll is an operator's.
+#[tokio::test]
+async fn a_pause_is_reported_with_its_reason_and_the_time_of_the_next_poll() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { poller, mut seen, stop, .. } = polling(&server, Duration::from_secs(50));
+    let both = async {
+        let paused = seen.wait_for(|report| report.pause.is_some()).await.unwrap().clone();
+        let next = seen.wait_for(|report| report.pause.is_none()).await.unwrap().clone();
+        stop.cancel();
+        (paused, next)
+    };
+    let ((), (paused, next)) = tokio::join!(poller.run(stop.clone()), both);
+    let shown = paused.next_poll.unwrap();
+    assert!(
+        ["in 3 s", "in 4 s"].contains(&shown.as_str()),
+        "the wait after the pause does not count: {shown}"
+    );
+    assert_eq!(paused.pause.unwrap(), "the cloud ended the last waits early, and without a new target");
+    assert_eq!(next.next_poll.unwrap(), "in 50 s", "it waits now");
 }
 
 #[tokio::test]
@@ -157,5 +179,23 @@ async fn a_device_that_was_deleted_is_known_by_an_answer_without_an_etag_and_a_l
         assert_eq!(report.error.is_some(), is_deleted, "{why}");
         let asked = server.requests().iter().filter(|request| request.contains("/v7/device")).count();
         assert_eq!(asked, look_ups, "{why}");
+    }
+}
+
+/// The cloud may say how new its records were that the unchanged target was made of.
+#[tokio::test]
+async fn the_position_in_the_etag_of_an_unchanged_target_is_kept() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { mut poller, .. } = polling(&server, Duration::ZERO);
+    for (had, sent, has) in [
+        ("W/\"1f-00ff.7\"", Some("W/\"1f-00ff.9\""), "W/\"1f-00ff.9\""),
+        ("W/\"1f-00ff.7\"", Some("W/\"1f-00fe.9\""), "W/\"1f-00ff.7\""),
+        ("W/\"1f-00ff.7\"", Some("W/\"1f-00ff\""), "W/\"1f-00ff.7\""),
+        ("W/\"1f-00ff.7\"", None, "W/\"1f-00ff.7\""),
+        ("\"1\"", Some("\"2\""), "\"1\""),
+    ] {
+        poller.start.etag = Some(had.to_owned());
+        poller.follow(sent.map(str::to_owned));
+        assert_eq!(poller.start.etag.as_deref(), Some(has), "{had} {sent:?}");
     }
 }

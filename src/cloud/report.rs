@@ -8,11 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{CloudReport, DeviceUuid, Report};
-use crate::wire::account::Account;
+use crate::model::{CloudReport, DeviceUuid, LocalApps, Report};
+use crate::wire::account::{Account, Moving};
 use crate::wire::report::{self, DeviceFacts};
 use crate::wire::report_v3::DeviceReport;
 
+use super::answers::Taken;
 use super::client::Client;
 use super::error::CloudError;
 use super::retry::Retry;
@@ -36,6 +37,8 @@ pub struct Reporter {
     pub metrics: Box<dyn Fn() -> Option<SocketAddr> + Send + Sync>,
     /// Whether the cloud is our own fleet server, which takes accounts besides the protocol's fields.
     pub takes_accounts: bool,
+    /// The names that apps of this cloud have on this device, if it was moved here.
+    pub apps: LocalApps,
 }
 
 impl Reporter {
@@ -87,8 +90,19 @@ impl Reporter {
             };
             not_before = Instant::now() + wait;
         }
-        // A failure of the last report changes nothing.
-        let _ = tokio::time::timeout(self.gap, self.send_changes(&mut acknowledged)).await;
+        // The answer to a first report may say that the cloud takes accounts; then this one has changed. A failure of the
+        // last report changes nothing.
+        let gap = self.gap;
+        let last = async {
+            self.send_changes(&mut acknowledged).await?;
+            self.send_changes(&mut acknowledged).await
+        };
+        let _ = tokio::time::timeout(gap, last).await;
+    }
+
+    async fn sent(&self, report: &DeviceReport) -> Result<Taken, CloudError> {
+        let report = named_as_there(report, &self.apps);
+        self.client.report(&self.uuid, &self.device_key, &report).await
     }
 
     /// Sends the fields that differ from those that the cloud has. A 401 may mean only that a release in the report was
@@ -101,20 +115,21 @@ impl Reporter {
         let mut full = report::render(&current, &self.facts);
         full.account = self.takes_accounts.then(|| {
             let metrics = (self.metrics)().map(|address| address.to_string());
-            Account { metrics, ..Account::new(&current, self.lines) }.bounded()
+            let moving = self.cloud.borrow().moving.as_ref().map(Moving::from);
+            Account { metrics, moving, ..Account::new(&current, self.lines) }.bounded()
         });
         let changes = difference(&full, acknowledged);
         if changes == DeviceReport::default() {
             return Ok(());
         }
         debug!("reporting");
-        let taken = match self.client.report(&self.uuid, &self.device_key, &changes).await {
+        let taken = match self.sent(&changes).await {
             Err(denied @ CloudError::Denied { .. }) => {
                 let reduced = report::reduce(&changes, &current);
                 if reduced == changes {
                     return Err(denied);
                 }
-                self.client.report(&self.uuid, &self.device_key, &reduced).await?
+                self.sent(&reduced).await?
             }
             other => other?,
         };
@@ -125,6 +140,17 @@ impl Reporter {
         }
         Ok(())
     }
+}
+
+/// Gives apps the names that they have in the cloud.
+fn named_as_there(report: &DeviceReport, names: &LocalApps) -> DeviceReport {
+    let there =
+        |local: &str| names.iter().find(|(_, app)| app.id.as_str() == local).map(|(id, _)| id.to_string());
+    let apps = report.apps.as_ref().map(|apps| {
+        let named = apps.iter().map(|(id, app)| (there(id).unwrap_or_else(|| id.clone()), app.clone()));
+        named.collect()
+    });
+    DeviceReport { apps, ..report.clone() }
 }
 
 /// Returns the fields that changed. `apps` is complete if anything in it changed, because the cloud removes an app,

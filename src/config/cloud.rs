@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::key_file::{KeyFile, key};
 use super::sources::RawCloud;
-use super::{CloudConfig, ConfigError, Joining, count, duration};
+use super::{CloudConfig, ConfigError, Joining, MoveTo, count, duration};
 use crate::model::{DeviceUuid, FleetRef, parse_tags};
 
 /// Most bytes of a file with certificates.
@@ -57,6 +57,7 @@ pub(super) fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         report_interval,
         report_lines: count("cloud.report_lines", raw.report_lines, 0..=20)?,
         request_timeout,
+        move_to: move_to(raw.move_to.as_deref().unwrap_or("policy"))?,
     }))
 }
 
@@ -101,6 +102,34 @@ pub(super) fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
         "hosts such as registry.example.com:5000, separated by commas, with http:// before one without TLS"
             .to_owned();
     Err(ConfigError::Value { key: "cloud.registries", given: given.to_owned(), accepts })
+}
+
+/// Parses where the cloud may move this device to.
+pub(super) fn move_to(given: &str) -> Result<MoveTo, ConfigError> {
+    match given.trim() {
+        "policy" => return Ok(MoveTo::AsPolicyAllows),
+        "any" => return Ok(MoveTo::Anywhere),
+        "none" => return Ok(MoveTo::Hosts(Vec::new())),
+        _ => {}
+    }
+    let hosts: Vec<_> =
+        given.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_lowercase).collect();
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if !hosts.is_empty() && hosts.iter().all(|host| host.chars().all(is_fine)) {
+        return Ok(MoveTo::Hosts(hosts));
+    }
+    let accepts =
+        "any, none, policy, or hosts such as fleet.example.com:8443, separated by commas".to_owned();
+    Err(ConfigError::Value { key: "cloud.move_to", given: given.to_owned(), accepts })
+}
+
+/// Checks the endpoint of a cloud to which this device is to move.
+///
+/// # Errors
+///
+/// What is accepted, in words.
+pub fn checked_endpoint(given: &str) -> Result<String, ConfigError> {
+    endpoint(given.to_owned())
 }
 
 pub(super) fn default_device_type() -> &'static str {

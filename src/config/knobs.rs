@@ -48,6 +48,7 @@ pub(super) const KNOBS: &[Knob] = &[
     text("cloud.report_interval", Some("10s")),
     number("cloud.report_lines", Some("20")),
     text("cloud.request_timeout", Some("59s")),
+    text("cloud.move_to", Some("policy")),
     number("update.parallel_pulls", Some("2")),
     number("update.parallel_swaps", Some("2")),
     text("update.stall_timeout", Some("2min")),

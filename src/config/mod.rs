@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::model::{DeviceUuid, FleetRef, Instance, PlanSettings, Policy, Window};
 
+pub use cloud::checked_endpoint;
 pub use join::{JoinError, Joined};
 pub use key_file::KeyFile;
 use knobs::default_of;
@@ -76,6 +77,18 @@ pub struct CloudConfig {
     /// How many of the last lines of a failed service are reported to a Cotter fleet server.
     pub report_lines: usize,
     pub request_timeout: Duration,
+    /// Where the cloud may move this device to.
+    pub move_to: MoveTo,
+}
+
+/// Where a cloud may move its device to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MoveTo {
+    /// Anywhere, if releases may be as good as root on this device; nowhere otherwise.
+    AsPolicyAllows,
+    Anywhere,
+    /// Hosts, with a port if it is not the usual one. Empty: nowhere.
+    Hosts(Vec<String>),
 }
 
 /// How the device identifies itself to its cloud.

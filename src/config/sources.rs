@@ -87,6 +87,7 @@ pub(super) struct RawCloud {
     pub(super) report_interval: Option<String>,
     pub(super) report_lines: Option<usize>,
     pub(super) request_timeout: Option<String>,
+    pub(super) move_to: Option<String>,
 }
 
 /// A fleet as it is written: its number, or its name.

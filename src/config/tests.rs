@@ -347,3 +347,19 @@ fn sizes() {
         assert!(bytes("k", Some(bad.to_owned())).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn where_a_cloud_may_move_its_device_to() {
+    let hosts = |hosts: &[&str]| Some(MoveTo::Hosts(hosts.iter().map(|host| (*host).to_owned()).collect()));
+    for (given, expected) in [
+        ("policy", Some(MoveTo::AsPolicyAllows)),
+        ("any", Some(MoveTo::Anywhere)),
+        ("none", hosts(&[])),
+        ("Fleet.example.com, [::1]:7300", hosts(&["fleet.example.com", "[::1]:7300"])),
+        ("", None),
+        ("https://fleet.example.com", None),
+        ("fleet.example.com/x", None),
+    ] {
+        assert_eq!(cloud::move_to(given).ok(), expected, "{given:?}");
+    }
+}

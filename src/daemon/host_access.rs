@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::engine::EngineError;
@@ -28,7 +28,8 @@ const TO_FOLLOW: Duration = Duration::from_secs(5);
 pub struct Host {
     locks: Locks,
     http: Http,
-    login: Option<RegistryLogin>,
+    /// That of the present cloud.
+    login: watch::Receiver<Option<RegistryLogin>>,
     policy: Policy,
     /// Bounds the threads that wait for a hanging disk to one.
     following: Arc<Semaphore>,
@@ -38,7 +39,12 @@ impl Host {
     /// Access to this host, with the agent's runtime folder, the device's login for registries and the policy of its
     /// owner. Creates nothing yet.
     #[must_use]
-    pub fn new(runtime_dir: &Path, http: Http, login: Option<RegistryLogin>, policy: Policy) -> Self {
+    pub fn new(
+        runtime_dir: &Path,
+        http: Http,
+        login: watch::Receiver<Option<RegistryLogin>>,
+        policy: Policy,
+    ) -> Self {
         let following = Arc::new(Semaphore::new(1));
         Self { locks: Locks::new(services_dir(runtime_dir)), http, login, policy, following }
     }
@@ -165,14 +171,16 @@ impl HostAccess for Host {
     }
 
     async fn measure_image(&self, image: &ImageRef, architecture: &str) -> Result<ImageSize, Unmeasured> {
-        let asked = registry::measure_image(&self.http, image, architecture, self.login.as_ref()).await;
+        let login = self.login.borrow().clone();
+        let asked = registry::measure_image(&self.http, image, architecture, login.as_ref()).await;
         asked.map_err(|error| Unmeasured { after: error.after, why: with_causes(&error.why) })
     }
 
     async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {
-        match &self.login {
+        let login = self.login.borrow().clone();
+        match login {
             Some(login) => {
-                registry::pass(&self.http, image, login).await.map_err(|error| as_of_pull(image, error))
+                registry::pass(&self.http, image, &login).await.map_err(|error| as_of_pull(image, error))
             }
             None => Ok(RegistryPass::Nothing),
         }

@@ -17,11 +17,12 @@ mod joining;
 mod leave;
 mod lock_folders;
 mod logs;
+mod moving;
 mod persistence;
 mod signals;
 mod systemd;
+mod talk;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,22 +34,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{self, Control, Forecaster, Inherited, Logs, Sources, Who};
-use crate::cloud::{self, Client, Poller, Reporter, Start, Times};
-use crate::config::{CloudConfig, Config, ConfigError, Joining};
+use crate::config::{Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::http::{Failure, Http};
-use crate::model::{
-    Alert, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState, exposed_host,
-};
+use crate::model::{Alert, CloudReport, Delivered, Events, Ledger, Report, WindowState, exposed_host};
 use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
-use crate::wire::report::DeviceFacts;
 pub use host_access::Host;
 pub use leave::{count_apps, forget_device, remove_apps};
 
 use persistence::{Disk, identity, saved_target};
+use talk::Talk;
 
 /// Longest time from SIGTERM to the end. The unit allows more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -118,7 +116,10 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     }
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
-    let in_force = saved_target(config.cloud.as_ref(), &identity.uuid, &config.policy, &remembered);
+    let settings = config.cloud.as_ref().map(|cloud| cloud.endpoint.clone()).unwrap_or_default();
+    let cloud = config.cloud.clone().map(|cloud| Talk::present(cloud, &identity));
+    let apps = identity.moves.in_force(&settings).map(|moved| moved.apps.clone()).unwrap_or_default();
+    let in_force = saved_target(cloud.as_ref(), (&identity.uuid, &apps), &config.policy, &remembered);
     let (orders, orders_heard) = mpsc::channel(8);
     let wires = Wires {
         target: watch::Sender::new(None),
@@ -137,7 +138,9 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     let http = http(&config)?;
-    let host = Host::new(&config.runtime_dir, http.clone(), login(&config, &identity), config.policy.clone());
+    let login =
+        watch::Sender::new(cloud.as_ref().map(|cloud| talk::login(cloud, &identity.in_force(&settings).0)));
+    let host = Host::new(&config.runtime_dir, http.clone(), login.subscribe(), config.policy.clone());
     let docker = Arc::new(engine(&config));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
@@ -145,18 +148,10 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
     tasks.spawn(lock_folders::watch(host_access::services_dir(&config.runtime_dir), stop.clone()));
-    if let Some(cloud) = config.cloud {
-        let start = Start {
-            uuid: identity.uuid.clone(),
-            device_key: identity.device_key.clone(),
-            policy: config.policy,
-            etag,
-            interval: cloud.poll_interval,
-            wanted_interval,
-            wait: cloud.poll_wait,
-        };
-        let client = (Client::new(http, &cloud.endpoint, cloud.request_timeout), config.metrics_listen);
-        tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
+    if let Some(settings) = config.cloud {
+        let metrics = config.metrics_listen;
+        let talk = Talk { http, metrics, settings, policy: config.policy, identity, store, wires, login };
+        tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
         tasks.spawn(keep_open(wires, stop.clone()));
@@ -263,15 +258,6 @@ fn spawn_sockets(
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
 }
 
-/// Returns the device's login to the registries of its cloud.
-fn login(config: &Config, identity: &Identity) -> Option<RegistryLogin> {
-    config.cloud.as_ref().map(|cloud| RegistryLogin {
-        username: format!("d_{}", identity.uuid),
-        password: identity.device_key.clone(),
-        registries: cloud::registries(&cloud.endpoint, &cloud.registries),
-    })
-}
-
 fn http(config: &Config) -> Result<Http, Failure> {
     Http::trusting(config.cloud.as_ref().and_then(|cloud| cloud.authority.as_deref()))
 }
@@ -315,40 +301,6 @@ fn spawn_reconciler(
             () = systemd::beat() => {}
         }
     });
-}
-
-/// Registers if need be, then polls and reports until `stop`. `metrics`: where they are served, if anywhere.
-async fn talk_to_cloud(
-    (client, metrics): (Client, Option<SocketAddr>),
-    cloud: CloudConfig,
-    start: Start,
-    mut identity: Identity,
-    store: Store,
-    wires: Wires,
-    stop: CancellationToken,
-) {
-    wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
-    if !joining::register(&client, &cloud, &mut identity, &store, &wires, &stop).await {
-        return;
-    }
-    let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
-    let times = Times { time_in: host::time_in, uptime: host::uptime };
-    let poller = Poller::new(client.clone(), start, target, report, times, Arc::clone(&poll_now));
-    let reporter = Reporter {
-        client: client.clone(),
-        uuid: identity.uuid.clone(),
-        device_key: identity.device_key.clone(),
-        report: wires.report.subscribe(),
-        cloud: wires.cloud.clone(),
-        facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
-        gap: cloud.report_interval,
-        longest_wait: cloud.poll_interval,
-        lines: cloud.report_lines,
-        metrics: Box::new(move || metrics.and_then(host::reached_at)),
-        takes_accounts: false,
-    };
-    let dropped = joining::drop_key(&client, &cloud, &identity, (&store, &poll_now), &stop);
-    tokio::join!(poller.run(stop.clone()), reporter.run(stop.clone()), Box::pin(dropped));
 }
 
 /// Keeps the channels open: a reconciler whose target channel closes would end.

@@ -9,7 +9,8 @@ use tracing::warn;
 use crate::config::{CloudConfig, Config, Joining};
 use crate::host;
 use crate::model::{
-    Delivered, DeviceUuid, Identity, Ledger, Policy, Registration as Known, StoredTarget, with_causes,
+    Delivered, DeviceUuid, Identity, Ledger, LocalApps, Moves, Policy, Registration as Known, StoredTarget,
+    with_causes,
 };
 use crate::reconcile::{Memory, SaveError};
 use crate::store::{Recovery, Remembered, Store, StoreError};
@@ -32,7 +33,9 @@ pub(super) async fn identity(
     let identity = match (given, &remembered.identity) {
         (Some((uuid, device_key)), _) => {
             let endpoint = config.cloud.as_ref().map(|c| c.endpoint.clone()).unwrap_or_default();
-            Identity { uuid, device_key, registered: Some(Known { endpoint, device_id: None }) }
+            let same = remembered.identity.as_ref().filter(|identity| identity.uuid == uuid);
+            let moves = same.map(|identity| identity.moves.clone()).unwrap_or_default();
+            Identity { uuid, device_key, registered: Some(Known { endpoint, device_id: None }), moves }
         }
         (None, Some(identity)) => identity.clone(),
         (None, None) if config.cloud.as_ref().is_some_and(|cloud| cloud.joining == Joining::Remembered) => {
@@ -46,7 +49,7 @@ pub(super) async fn identity(
             let uuid = host::random_hex(16).map_err(DaemonError::Random)?;
             let Ok(uuid) = DeviceUuid::parse(uuid) else { continue };
             let device_key = host::random_hex(16).map_err(DaemonError::Random)?;
-            break Identity { uuid, device_key, registered: None };
+            break Identity { uuid, device_key, registered: None, moves: Moves::default() };
         },
     };
     if remembered.identity.as_ref() != Some(&identity)
@@ -68,7 +71,7 @@ fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
 /// any cloud stays in force.
 pub(super) fn saved_target(
     cloud: Option<&CloudConfig>,
-    uuid: &DeviceUuid,
+    (uuid, apps): (&DeviceUuid, &LocalApps),
     policy: &Policy,
     remembered: &Remembered,
 ) -> Option<Delivered> {
@@ -79,7 +82,10 @@ pub(super) fn saved_target(
         return None;
     }
     match target_v3::parse(record.body.as_bytes(), uuid, policy) {
-        Ok(target) => Some(Delivered { target: Arc::new(target), record: None }),
+        Ok(mut target) => {
+            target.localize(apps);
+            Some(Delivered { target: Arc::new(target), record: None, etag: record.etag.clone() })
+        }
         Err(error) => {
             warn!(%error, "the target in the store cannot be read; waiting for the cloud's");
             None

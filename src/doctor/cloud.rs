@@ -12,7 +12,7 @@ use crate::config::{Config, Joining};
 use crate::host;
 use crate::http::Failure;
 use crate::model::quantity::times;
-use crate::model::{Identity, Registration};
+use crate::model::{Identity, Moves, Registration};
 
 /// Longest time for one step.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -52,20 +52,21 @@ pub(super) async fn observe(
                     uuid: uuid.clone(),
                     device_key: key.clone(),
                     registered: Some(Registration { endpoint: cloud.endpoint.clone(), device_id: None }),
+                    moves: Moves::default(),
                 }),
                 Joining::Register { .. } | Joining::Remembered => None,
             };
+            let moved = remembered.map(|identity| identity.in_force(&cloud.endpoint));
+            let moved = moved.filter(|(_, endpoint)| *endpoint != cloud.endpoint);
+            let endpoint = moved.as_ref().map_or(&cloud.endpoint, |(_, endpoint)| endpoint);
             // Never send the key of another cloud to this one.
             let is_its =
                 |i: &&Identity| i.registered.as_ref().is_some_and(|at| at.endpoint == cloud.endpoint);
-            let identity = given.as_ref().or(remembered.filter(is_its));
+            let there = moved.as_ref().map(|(identity, _)| identity);
+            let identity = there.or(given.as_ref()).or(remembered.filter(is_its));
             Some(
-                probe(
-                    (&cloud.endpoint, cloud.authority.as_deref()),
-                    identity,
-                    cloud.request_timeout.min(WITHIN),
-                )
-                .await,
+                probe((endpoint, cloud.authority.as_deref()), identity, cloud.request_timeout.min(WITHIN))
+                    .await,
             )
         }
     };

@@ -158,7 +158,7 @@ fn disk(free: u64, files: u64) -> Disk {
 fn identity(endpoint: Option<&str>) -> Identity {
     let registered = endpoint.map(|at| Registration { endpoint: at.to_owned(), device_id: None });
     let uuid = DeviceUuid::parse("ab".repeat(16)).unwrap();
-    Identity { uuid, device_key: "key".into(), registered }
+    Identity { uuid, device_key: "key".into(), registered, moves: crate::model::Moves::default() }
 }
 
 fn whole() -> Inspection {

@@ -1,7 +1,7 @@
 //! Reads the audit trail from the disk, where it is beside the records and not in memory. The writer of the records writes
 //! it, too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use super::record::AUDIT;
 pub(super) const AUDIT_TRAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
 /// Most records that are read for one page. A page of a rare choice may end early, and the next one goes on.
-const MOST_READ: usize = 20_000;
+pub(super) const MOST_READ: usize = 20_000;
 
 /// Most bytes of the records of one page, but for the last one of them.
 const MOST_BYTES: usize = 1 << 20;
@@ -30,30 +30,6 @@ pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
     /// The next page begins below this number; `None`: there is none.
     pub(super) below: Option<u64>,
-}
-
-/// The audit trail of the store that is open. After a failed write there is none, until the store is opened again: that needs
-/// all handles of the one before to be gone.
-#[derive(Debug, Clone)]
-pub(super) struct SharedLog(Arc<Mutex<Option<AuditLog>>>);
-
-impl SharedLog {
-    pub(super) fn new(log: AuditLog) -> Self {
-        Self(Arc::new(Mutex::new(Some(log))))
-    }
-
-    pub(super) fn set(&self, log: Option<AuditLog>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = log;
-    }
-
-    /// Reads the trail; `None` if there is none now. Blocks, but no act waits for it.
-    pub(super) fn read<T>(
-        &self,
-        read: impl FnOnce(&AuditLog) -> Result<T, redb::Error>,
-    ) -> Option<Result<T, redb::Error>> {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        log.map(|log| read(&log))
-    }
 }
 
 #[derive(Deserialize)]
@@ -167,6 +143,7 @@ mod tests {
             things: Vec::new(),
             count: 0,
             fleets: fleets.to_vec(),
+            details: None,
             why: None,
             outcome: Outcome::Done,
         }

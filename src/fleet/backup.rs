@@ -176,12 +176,6 @@ impl Backup {
             records.extend(changes(&line, head.format, number)?);
         }
     }
-
-    /// Returns how many of its records are such.
-    #[must_use]
-    pub fn count(&self, is_such: impl Fn(&Change) -> bool) -> usize {
-        self.records.iter().filter(|change| is_such(change)).count()
-    }
 }
 
 impl Tail {

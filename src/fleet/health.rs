@@ -21,6 +21,11 @@ pub(super) fn routes() -> Router<Arc<Records>> {
 /// Whether acts can be written. Polls are answered from memory in any case.
 async fn ready(State(records): State<Arc<Records>>) -> Response {
     match records.work().failure() {
+        None if !records.is_in_place() => {
+            let words = "the file of the records is gone from the data folder; do not restart the server: \
+                         `cotter-fleet backup` still copies what it has open";
+            (StatusCode::SERVICE_UNAVAILABLE, words).into_response()
+        }
         None => "OK".into_response(),
         Some(_) => {
             let words = "the records cannot be written; the log of cotter-fleet says why";

@@ -2,11 +2,13 @@
 //!
 //! All is computed on request, in one pass over the devices, so that a scrape costs the same however many fleets there are.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::parked::Parked;
 use super::policy::{Device, World};
 use super::requests::{BOUNDS, Requests};
 use super::standing::{self, Contact};
@@ -42,9 +44,26 @@ const ACTS: Family = (
 );
 const COMMITS: Family =
     ("cotter_fleet_commit_seconds", Summary, "Writes to the disk, each with all acts that waited for it.");
-const STORE: Family = ("cotter_fleet_store_up", Gauge, "1 if the last write of the records succeeded.");
+const STORE: Family = (
+    "cotter_fleet_store_up",
+    Gauge,
+    "1 if the last write of the records succeeded, and the database answers.",
+);
 const PARKED: Family =
     ("cotter_fleet_parked_polls", Gauge, "Polls that wait for a new target of their device.");
+
+const PARKED_MOST: Family = (
+    "cotter_fleet_parked_polls_limit",
+    Gauge,
+    "Polls that may wait at once; further devices ask every poll interval.",
+);
+
+/// Most releases, and most versions of agents, of one fleet that have a sample of their own: those with the most devices. The
+/// devices of all others are in one sample, so that neither many releases nor devices that report any text make many series.
+const MOST_OF_A_FLEET: usize = 20;
+
+/// The label of all others. No release has this name.
+const OTHERS: &str = "(others)";
 
 /// Devices by number of their fleet and something else.
 type Counts<T> = BTreeMap<(u64, T), usize>;
@@ -54,7 +73,7 @@ pub(super) fn page(
     world: &World,
     requests: &Requests,
     work: &Work,
-    parked: usize,
+    parked: &Parked,
     contact: impl Fn(&Device) -> Contact,
 ) -> String {
     let mut page = Page::default();
@@ -62,7 +81,8 @@ pub(super) fn page(
     add_devices(&mut page, world, contact);
     add_requests(&mut page, requests);
     add_acts(&mut page, work);
-    page.add(PARKED, [("", vec![], float(parked))]);
+    page.add(PARKED, [("", vec![], float(parked.count()))]);
+    page.add(PARKED_MOST, [("", vec![], float(parked.most()))]);
     page.into_text()
 }
 
@@ -94,17 +114,39 @@ fn add_devices(page: &mut Page, world: &World, contact: impl Fn(&Device) -> Cont
         ("", vec![("fleet", name(fleet)), ("state", state.as_str())], float(*count))
     });
     page.add(DEVICES, samples);
-    for (family, counts) in [(BY_TARGET, &targets), (BY_RUNNING, &running)] {
-        let samples = counts.iter().filter_map(|((fleet, release), count)| {
-            let commit = world.release(*release)?.commit.as_str();
-            Some(("", vec![("fleet", name(fleet)), ("release", commit)], float(*count)))
+    let by_commit = |counts: Counts<u64>| {
+        let named =
+            |((fleet, release), count)| Some(((fleet, world.release(release)?.commit.as_str()), count));
+        bounded(counts.into_iter().filter_map(named))
+    };
+    let families = [
+        (BY_TARGET, "release", by_commit(targets)),
+        (BY_RUNNING, "release", by_commit(running)),
+        (BY_AGENT, "version", bounded(agents.into_iter())),
+    ];
+    for (family, label, counts) in families {
+        let samples = counts.iter().map(|((fleet, value), count)| {
+            ("", vec![("fleet", name(fleet)), (label, *value)], float(*count))
         });
         page.add(family, samples);
     }
-    let samples = agents.iter().map(|((fleet, version), count)| {
-        ("", vec![("fleet", name(fleet)), ("version", *version)], float(*count))
-    });
-    page.add(BY_AGENT, samples);
+}
+
+/// Returns the counts with the most devices of each fleet, and the sum of the others.
+fn bounded<'a>(counts: impl Iterator<Item = ((u64, &'a str), usize)>) -> Counts<&'a str> {
+    let mut fleets: BTreeMap<u64, Vec<(usize, &str)>> = BTreeMap::new();
+    for ((fleet, label), count) in counts {
+        fleets.entry(fleet).or_default().push((count, label));
+    }
+    let mut bounded = Counts::new();
+    for (fleet, mut labels) in fleets {
+        labels.sort_by_key(|(count, label)| (Reverse(*count), *label));
+        for (place, (count, label)) in labels.into_iter().enumerate() {
+            let label = if place < MOST_OF_A_FLEET { label } else { OTHERS };
+            *bounded.entry((fleet, label)).or_default() += count;
+        }
+    }
+    bounded
 }
 
 fn add_requests(page: &mut Page, requests: &Requests) {
@@ -184,8 +226,20 @@ fn float(count: impl TryInto<u64>) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 11] =
-    [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT, REQUESTS, DURATION, ACTS, COMMITS, STORE, PARKED];
+const ALL: [Family; 12] = [
+    BUILD,
+    DEVICES,
+    BY_TARGET,
+    BY_RUNNING,
+    BY_AGENT,
+    REQUESTS,
+    DURATION,
+    ACTS,
+    COMMITS,
+    STORE,
+    PARKED,
+    PARKED_MOST,
+];
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

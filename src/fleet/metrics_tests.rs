@@ -23,21 +23,50 @@ fn tag(world: &mut World, tags: &[(&str, &str)]) {
     changes.into_iter().for_each(|change| world.apply(change));
 }
 
+/// The names of the server's metrics in a text, without the ends of a histogram and a summary.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let words = words
+        .map(|word| word.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count"));
+    words.filter(|word| word.starts_with("cotter_fleet_")).collect()
+}
+
 #[test]
-fn the_document_has_every_metric_and_no_other() {
-    let words =
-        include_str!("../../docs/metrics.md").split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    // An alert names the buckets of a histogram.
-    let words = words.map(|word| word.trim_end_matches("_bucket"));
-    let named: BTreeSet<_> = words.filter(|word| word.starts_with("cotter_fleet_")).collect();
-    assert_eq!(named, ALL.iter().map(|(name, _, _)| *name).collect());
+fn the_document_and_the_dashboard_have_every_metric_and_no_other() {
+    let all: BTreeSet<_> = ALL.iter().map(|(name, _, _)| *name).collect();
+    assert_eq!(named(include_str!("../../docs/metrics.md")), all);
+    assert_eq!(named(include_str!("../../docs/grafana.json")), all);
+}
+
+/// `tests/alerts.rs` checks the rules themselves.
+#[test]
+fn an_alert_is_about_metrics_that_there_are() {
+    let all: BTreeSet<_> = ALL.iter().map(|(name, _, _)| *name).collect();
+    let alerts = named(include_str!("../../docs/alerts.yml"));
+    assert!(alerts.len() > 4 && alerts.is_subset(&all), "{alerts:?}");
+}
+
+#[test]
+fn the_number_of_series_is_bounded_whatever_devices_report() {
+    let labels: Vec<_> = (0..100).map(|n| format!("v{n:02}")).collect();
+    let counts = labels.iter().enumerate().map(|(n, label)| ((1, label.as_str()), n + 1));
+    let counts = counts.chain([((2, "v00"), 7), ((1, OTHERS), 1)]);
+    let bounded = bounded(counts);
+    assert_eq!(bounded.len(), MOST_OF_A_FLEET + 2);
+    assert_eq!(bounded[&(1, "v99")], 100);
+    assert_eq!(bounded[&(1, "v80")], 81);
+    assert!(!bounded.contains_key(&(1, "v79")));
+    assert_eq!(bounded[&(2, "v00")], 7);
+    // No device is lost.
+    let of_first: usize = bounded.iter().filter(|((fleet, _), _)| *fleet == 1).map(|(_, count)| count).sum();
+    assert_eq!(of_first, 100 * 101 / 2 + 1);
 }
 
 #[test]
 fn devices_are_counted_by_state_release_and_agent() {
     let world = world(|reported| (reported.running, reported.account) = (Some(1), account(None)));
     let lines = |contact| {
-        let text = page(&world, &Requests::default(), &Work::default(), 7, |_| contact);
+        let text = page(&world, &Requests::default(), &Work::default(), &Parked::new(8), |_| contact);
         let is_wanted = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
         text.lines().filter(is_wanted).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -50,12 +79,12 @@ fn devices_are_counted_by_state_release_and_agent() {
             "cotter_fleet_release_running_devices{fleet=\"lab\",release=\"one\"} 1".to_owned(),
             "cotter_fleet_agent_devices{fleet=\"lab\",version=\"1.2.3\"} 1".to_owned(),
             "cotter_fleet_store_up 1".to_owned(),
-            "cotter_fleet_parked_polls 7".to_owned(),
+            "cotter_fleet_parked_polls_limit 7".to_owned(),
         ]
     };
     assert_eq!(lines(Contact::Recent), expected("updating"));
     assert_eq!(lines(Contact::Old), expected("offline"));
-    let text = page(&world, &Requests::default(), &Work::default(), 0, |_| Contact::Recent);
+    let text = page(&world, &Requests::default(), &Work::default(), &Parked::new(8), |_| Contact::Recent);
     assert_eq!(text.matches("cotter_fleet_devices{").count(), DeviceState::ALL.len(), "{text}");
 }
 
@@ -66,7 +95,7 @@ fn requests_and_acts_are_counted() {
     work.done.store(3, Ordering::Relaxed);
     work.commits.store(2, Ordering::Relaxed);
     work.commit_micros.store(1_500_000, Ordering::Relaxed);
-    let text = page(&World::default(), &requests, &work, 0, |_| Contact::Never);
+    let text = page(&World::default(), &requests, &work, &Parked::new(8), |_| Contact::Never);
     for line in [
         "cotter_fleet_requests_total{route=\"/ping\",method=\"GET\",status=\"200\"} 1",
         "cotter_fleet_request_duration_seconds_bucket{route=\"/ping\",method=\"GET\",le=\"0.02\"} 0",

@@ -89,9 +89,14 @@ impl Parked {
                 Change::PutVariables(VariableHolder::Fleet(fleet), _) => room.wake_fleet(*fleet),
                 Change::PutFleet(fleet) => room.wake_fleet(fleet.number),
                 Change::DropFleet(fleet) => room.wake_fleet(*fleet),
+                // It may be over, or pulled back.
+                Change::PutRollout(rollout) if !rollout.phase.is_running() => room.wake_fleet(rollout.fleet),
+                Change::PutTold(uuid, _) => room.wake(uuid),
                 // The content of a release never changes, and none is dropped that is a target. The rest is not a part of
                 // any target.
                 Change::Counters(_)
+                | Change::PutRollout(_)
+                | Change::DropRollout(_)
                 | Change::PutReports(..)
                 | Change::PutRelease(_)
                 | Change::DropRelease(_)
@@ -102,6 +107,8 @@ impl Parked {
                 | Change::DropBar(_)
                 | Change::Access(_)
                 | Change::Audit(_)
+                | Change::PutRepeat(_)
+                | Change::DropRepeat(_)
                 | Change::DropAudit(_) => {}
             }
         }
@@ -126,6 +133,11 @@ impl Parked {
     /// Returns whether a poll of this device waits.
     pub(super) fn has(&self, uuid: &DeviceUuid) -> bool {
         self.room().waiting.contains_key(uuid)
+    }
+
+    /// Returns how many polls may wait.
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// Returns how many polls wait.

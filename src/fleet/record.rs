@@ -18,6 +18,9 @@ const OWN_REPORTS: u32 = 3;
 /// The kind of the records of the audit trail. No other kind begins with it.
 pub(super) const AUDIT: &str = "audit";
 
+/// The kind of what a rollout has noted of a device.
+const TOLD: &str = "told";
+
 /// The kinds of the records of variables.
 const OF_FLEET: &str = "fleet-variables";
 const OF_DEVICE: &str = "device-variables";
@@ -57,12 +60,15 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::Access(AccessChange::PutToken(token)) => put("token", &token.hash.0, token)?,
         Change::Audit(entry) => put(AUDIT, &number(entry.number), entry)?,
         Change::DropAudit(entry) => drop_one(AUDIT, &number(*entry)),
+        Change::PutRepeat(repeat) => put("repeat", &repeat.id, repeat)?,
+        Change::DropRepeat(id) => drop_one("repeat", id),
         Change::DropBar(uuid) => drop_one("bar", uuid.as_str()),
         Change::DropDevice(uuid) => {
             let variables = drop_variables(&VariableHolder::Device(uuid.clone()));
             return Ok(vec![
                 drop_one("device", uuid.as_str()),
                 drop_one("reports", uuid.as_str()),
+                drop_one(TOLD, uuid.as_str()),
                 variables,
             ]);
         }
@@ -73,6 +79,9 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::PutVariables(VariableHolder::Device(uuid), variables) => {
             put(OF_DEVICE, uuid.as_str(), variables)?
         }
+        Change::PutRollout(rollout) => put("rollout", &number(rollout.number), rollout)?,
+        Change::DropRollout(rollout) => drop_one("rollout", &number(*rollout)),
+        Change::PutTold(uuid, told) => put(TOLD, uuid.as_str(), told)?,
         Change::DropKey(hash) => drop_one("key", &hash.0),
         Change::DropFleet(fleet) => {
             let variables = drop_variables(&VariableHolder::Fleet(*fleet));
@@ -117,12 +126,41 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         "key" => Change::PutKey(parse(json)?),
         "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
         "bar" => Change::PutBar(parse::<Bar>(json)?),
+        "rollout" => Change::PutRollout(Box::new(parse(json)?)),
+        TOLD => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
+            Change::PutTold(uuid, parse(json)?)
+        }
         "user" => Change::Access(AccessChange::PutUser(parse(json)?)),
         "token" => Change::Access(AccessChange::PutToken(parse(json)?)),
+        "repeat" => Change::PutRepeat(parse(json)?),
         AUDIT => Change::Audit(Box::new(parse(json)?)),
         _ => return Err(BadRecord::Form("unknown kind of record".to_owned())),
     };
     Ok(vec![change])
+}
+
+/// Returns the change that removes a record; `None` if another change removes it, too.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(super) fn removed(kind: &str, id: &str) -> Result<Option<Change>, BadRecord> {
+    let uuid = || DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()));
+    let number = || id.parse().map_err(|_| BadRecord::Form("it has no number".to_owned()));
+    Ok(Some(match kind {
+        "device" => Change::DropDevice(uuid()?),
+        // With its device.
+        "reports" => return Ok(None),
+        "bar" => Change::DropBar(uuid()?),
+        "fleet" => Change::DropFleet(number()?),
+        "release" => Change::DropRelease(number()?),
+        "key" => Change::DropKey(KeyHash(id.to_owned())),
+        OF_FLEET => Change::PutVariables(VariableHolder::Fleet(number()?), Variables::default()),
+        OF_DEVICE => Change::PutVariables(VariableHolder::Device(uuid()?), Variables::default()),
+        AUDIT => Change::DropAudit(number()?),
+        _ => return Err(BadRecord::Form("records of this kind are never removed".to_owned())),
+    }))
 }
 
 /// A device's record of version 1 or 2.

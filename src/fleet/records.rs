@@ -6,8 +6,11 @@
 //! leaves no act half done, and many reports need only one write.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,22 +19,24 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use super::access::{Entry, Scope, Which};
+use super::access::{Scope, Which};
 use super::allowance::Allowance;
-use super::audit_log::{AuditLog, Page, SharedLog};
+use super::audit_log::Page;
 use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
 use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, Room, World};
 use super::requests::Requests;
 use super::standing::Contact;
-use super::store::{FolderLock, Store};
-use super::store_error::StoreError;
+use super::storage::{Opened, Trail};
+use super::store::FolderLock;
+use super::store_error::{FILE, StoreError};
 use super::targets::Targets;
 pub(super) use super::writer::ActError;
 use super::writer::{Decide, Rank, Work, Writer};
-use super::{clock, sightings};
+use super::{clock, database, file_storage, render, sightings};
 use crate::model::DeviceUuid;
+use crate::postgres::Address;
 
 /// The state behind the two APIs.
 pub(super) struct Records {
@@ -47,9 +52,15 @@ pub(super) struct Records {
     sightings: PathBuf,
     poll_interval: Duration,
     room: Room,
-    trail: SharedLog,
+    is_paused: AtomicBool,
+    trail: Box<dyn Trail>,
     /// The folder of the store.
     dir: PathBuf,
+    /// Which file the records are in: its device and inode. `None`: they are in a database.
+    file: Option<(u64, u64)>,
+    is_new: bool,
+    /// When the store was last read for a request that names something unknown.
+    unknown: Mutex<Option<Instant>>,
     _lock: FolderLock,
 }
 
@@ -80,6 +91,11 @@ const REPORTS: usize = 2;
 
 /// Most registrations with one provisioning key in progress. A body that arrives slowly holds a place of the devices.
 const REGISTRATIONS: usize = 8;
+/// How often servers tell each other when devices have polled.
+pub(super) const SHARE_SIGHTINGS: Duration = Duration::from_secs(20);
+
+/// The store is read for unknown names at most once in this time, because strangers can send them.
+const FOR_UNKNOWN: Duration = Duration::from_millis(50);
 
 /// The time of the last poll of a device.
 #[derive(Debug, Clone, Copy)]
@@ -108,22 +124,31 @@ pub(super) enum Target {
 }
 
 impl Records {
-    /// Opens the records in `dir/store`, for polls on so many connections and as many releases as there is room for.
+    /// Opens the records, in a database or in the data folder, for polls on so many connections and as many releases as there is
+    /// room for.
     ///
     /// # Errors
     ///
-    /// As [`Store::open`], and [`StoreError::InUse`].
+    /// Those of the store, and [`StoreError::InUse`].
     pub(super) fn open(
         dir: PathBuf,
+        shared: Option<&Address>,
         poll_interval: Duration,
         connections: usize,
         room: Room,
     ) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
-        let (store, changes) = Store::open(&dir)?;
-        let trail = SharedLog::new(store.audit_log());
-        let world = World::of(changes);
+        let is_shared = shared.is_some();
+        let opened = match shared {
+            Some(address) => database::open(address, &dir)?,
+            None => file_storage::open(&dir)?,
+        };
+        let file = if is_shared { None } else { file_id(&dir) };
+        let Opened { storage, trail, records, position } = opened;
+        let is_new = records.is_empty();
+        let mut world = World::of(records);
+        world.set_position(position);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
             .into_iter()
             .filter(|(uuid, _)| world.device(uuid).is_some());
@@ -131,25 +156,52 @@ impl Records {
         let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         let world = Arc::new(RwLock::new(Arc::new(world)));
         let parked = Parked::new(connections);
-        let writer = Writer::start(store, Arc::clone(&world), trail.clone(), Arc::clone(&parked))?;
+        let writer = Writer::start(storage, Arc::clone(&world), Arc::clone(&parked));
+        let failed = |source| StoreError::Io { path: dir.clone(), source };
+        let writer = writer.map_err(failed)?;
+        if let Some(address) = shared {
+            database::follow(address.clone(), writer.bell()).map_err(failed)?;
+        }
         let targets = Targets::new(poll_interval);
-        let live = RwLock::new(live);
-        let requests = Requests::default();
         Ok(Self {
             trail,
             dir,
+            file,
+            is_new,
+            unknown: Mutex::default(),
             world,
             writer,
             targets,
-            requests,
+            requests: Requests::default(),
             parked,
-            live,
+            live: RwLock::new(live),
             registering: Arc::default(),
             sightings,
             poll_interval,
             room,
+            is_paused: AtomicBool::new(false),
             _lock: lock,
         })
+    }
+
+    /// Returns whether the file of the records is still in its place. It may have been removed, or replaced by another one,
+    /// while the server has it open.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.file.is_some() && file_id(&self.dir) == self.file
+    }
+
+    /// Returns whether there were no records when they were opened.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Lets all devices keep the targets that they have.
+    pub(super) fn pause(&self) {
+        self.is_paused.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
     }
 
     /// Returns what the writer has done.
@@ -170,6 +222,26 @@ impl Records {
     /// Returns how many releases are accepted.
     pub(super) fn room(&self) -> Room {
         self.room
+    }
+
+    /// Takes over what other servers have written up to now. Returns whether the store could be read.
+    pub(super) async fn refresh(&self) -> bool {
+        self.writer.refresh().await
+    }
+
+    /// As [`Self::refresh`], for a request that names something unknown, which another server may have made just now. `false`
+    /// if no other server shares the records, or if many such requests have come.
+    pub(super) async fn refresh_for_unknown(&self) -> bool {
+        if self.world().position().is_none() {
+            return false;
+        }
+        let is_due = {
+            let mut last = locked(&self.unknown);
+            let is_due = last.is_none_or(|last| last.elapsed() >= FOR_UNKNOWN);
+            *last = last.filter(|_| !is_due).or_else(|| Some(Instant::now()));
+            is_due
+        };
+        is_due && self.refresh().await
     }
 
     /// Returns the polls that wait for a change.
@@ -248,7 +320,7 @@ impl Records {
         below: u64,
         most: usize,
     ) -> Result<Page, ActError> {
-        self.read_trail(|log| log.page(which, scope, below, most))
+        self.trail.page(which, scope, below, most).map_err(of_store)
     }
 
     /// Drops records of the audit trail that are old, or too many. Returns whether there may be more.
@@ -263,19 +335,11 @@ impl Records {
     ) -> Result<bool, ActError> {
         const AT_ONCE: usize = 1000;
         let records = Arc::clone(self);
-        let is_old = move |entry: &Entry| entry.at < before;
-        let reading =
-            tokio::task::spawn_blocking(move || records.read_trail(|log| log.old(keep, is_old, AT_ONCE)));
-        let old = reading.await.map_err(|_| ActError::Stopping)??;
+        let reading = tokio::task::spawn_blocking(move || records.trail.old(keep, before, AT_ONCE));
+        let old = reading.await.map_err(|_| ActError::Stopping)?.map_err(of_store)?;
         let is_all = old.len() < AT_ONCE;
         self.act(|_| Ok(((), old.into_iter().map(Change::DropAudit).collect()))).await?;
         Ok(!is_all)
-    }
-
-    fn read_trail<T>(&self, read: impl FnOnce(&AuditLog) -> Result<T, redb::Error>) -> Result<T, ActError> {
-        let read = self.trail.read(read).ok_or(StoreError::Closed);
-        let read = read.and_then(|read| read.map_err(|error| StoreError::of(&self.dir, error)));
-        read.map_err(|error| ActError::Store(Arc::new(error)))
     }
 
     /// Returns the target state of a device, without its body if the device `knows` its etag.
@@ -290,7 +354,10 @@ impl Records {
         knows: impl Fn(&str) -> bool,
     ) -> serde_json::Result<Target> {
         let wanted = self.targets.of(device, world)?;
-        let etag = wanted.etag().to_owned();
+        let etag = match world.position() {
+            Some(position) => render::etag_at(wanted.etag(), position),
+            None => wanted.etag().to_owned(),
+        };
         if knows(&etag) {
             return Ok(Target::Same { etag });
         }
@@ -320,9 +387,23 @@ impl Records {
             Some(when) => Some(when.elapsed()),
             None => Duration::try_from(clock::now().duration_since(at)).ok(),
         };
-        let is_recent =
-            since.is_some_and(|since| since <= self.poll_interval * 3 / 2) || self.parked.has(&device.uuid);
-        (Some(at), if is_recent { Contact::Recent } else { Contact::Old })
+        let late = world.position().map_or(Duration::ZERO, |_| 2 * SHARE_SIGHTINGS);
+        let is_recent = since.is_some_and(|since| since <= self.poll_interval * 3 / 2 + late)
+            || self.parked.has(&device.uuid);
+        let contact = match is_recent {
+            true if self.is_outdated(world, device) => Contact::Outdated,
+            true => Contact::Recent,
+            false => Contact::Old,
+        };
+        (Some(at), contact)
+    }
+
+    /// Returns whether a device's last report is about another target than it would be sent now. Agents that do not report
+    /// the etag of their target are never outdated.
+    fn is_outdated(&self, world: &World, device: &Device) -> bool {
+        let account = world.reported(&device.uuid).account.as_ref();
+        let Some(etag) = account.and_then(|account| account.etag.as_deref()) else { return false };
+        self.targets.of(device, world).is_ok_and(|wanted| !render::is_same(etag, wanted.etag()))
     }
 
     /// Writes to the disk when each device polled last.
@@ -331,11 +412,26 @@ impl Records {
     ///
     /// The file is then as it was before.
     pub(super) fn save_sightings(&self) -> io::Result<()> {
+        sightings::save(&self.sightings, &self.seen_here(None))
+    }
+
+    /// Returns when each device polled last; those whose poll waits `now`.
+    pub(super) fn seen_here(&self, now: Option<Timestamp>) -> BTreeMap<DeviceUuid, Timestamp> {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let seen =
-            live.iter().filter_map(|(uuid, live)| Some((uuid.clone(), (*locked(&live.seen))?.at))).collect();
-        drop(live);
-        sightings::save(&self.sightings, &seen)
+        let seen = |(uuid, live): (&DeviceUuid, &Arc<Live>)| {
+            let at = (*locked(&live.seen))?.at;
+            Some((uuid.clone(), now.filter(|_| self.parked.has(uuid)).unwrap_or(at)))
+        };
+        live.iter().filter_map(seen).collect()
+    }
+
+    /// Records that a device polled another server.
+    pub(super) fn saw_elsewhere(&self, uuid: &DeviceUuid, at: Timestamp) {
+        if self.world().device(uuid).is_some() {
+            let live = self.live_of(uuid);
+            let mut seen = locked(&live.seen);
+            *seen = seen.filter(|seen| seen.at >= at).or(Some(Seen { at, when: None }));
+        }
     }
 
     fn live_of(&self, uuid: &DeviceUuid) -> Arc<Live> {
@@ -350,6 +446,15 @@ impl Records {
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
     }
+}
+
+fn file_id(dir: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(dir.join(FILE)).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+fn of_store(error: StoreError) -> ActError {
+    ActError::Store(Arc::new(error))
 }
 
 /// Uses one request of a device's allowance. Logs the first one that is refused. The error is the time to wait.

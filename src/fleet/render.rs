@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::policy::{Device, Fleet, Release, VariableLevels};
+use super::policy::{Departure, Device, Fleet, Release, VariableLevels};
 use super::secret::hex;
 use crate::model::ServiceName;
 use crate::wire::state_v3::{AppState, ReleaseState, ServiceState};
+use crate::wire::target_v3::{MOVE_ENDPOINT, MOVE_FLEET, MOVE_KEY};
 
 /// The app of a body, as JSON.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +62,15 @@ pub(super) fn app(
 pub(super) fn frame(device: &Device, fleet: &Fleet, poll_interval: Duration) -> serde_json::Result<Frame> {
     let (uuid, app) = (serde_json::to_string(&device.uuid)?, serde_json::to_string(&fleet.uuid)?);
     let name = serde_json::to_string(&device.name)?;
-    let config = format!("{{\"RESIN_SUPERVISOR_POLL_INTERVAL\":\"{}\"}}", poll_interval.as_millis());
+    let mut config = BTreeMap::from([(
+        "RESIN_SUPERVISOR_POLL_INTERVAL".to_owned(),
+        poll_interval.as_millis().to_string(),
+    )]);
+    if let Some(Departure { to, fleet, key, .. }) = &device.departure {
+        let order = [(MOVE_ENDPOINT, to), (MOVE_FLEET, fleet), (MOVE_KEY, key)];
+        config.extend(order.map(|(name, value)| (format!("BALENA_{name}"), value.clone())));
+    }
+    let config = serde_json::to_string(&config)?;
     let before = format!("{{{uuid}:{{\"name\":{name},\"config\":{config},\"apps\":{{{app}:");
     Ok(Frame { before, after: "}}}" })
 }
@@ -100,14 +109,59 @@ pub(super) fn release_state(
     }
 }
 
-/// Returns whether an `If-None-Match` header has this etag, in its weak or its strong form.
+/// Returns an etag with the position of the records that the target was made of: `W/"<length>-<hash>.<position>"`. It is for
+/// servers that share their records, so that none of them answers from older ones.
+pub(super) fn etag_at(etag: &str, position: u64) -> String {
+    format!("{}.{position}\"", etag.trim_end_matches('"'))
+}
+
+/// Returns whether an `If-None-Match` header has this etag, in its weak or its strong form, whatever the position in it.
 pub(super) fn is_same(if_none_match: &str, etag: &str) -> bool {
-    let plain = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let wanted = plain(etag);
-    if_none_match.split(',').any(|tag| plain(tag) == wanted || tag.trim() == "*")
+    let (wanted, _) = parts(etag);
+    if_none_match.split(',').any(|tag| parts(tag).0 == wanted || tag.trim() == "*")
+}
+
+/// Returns the newest position in an `If-None-Match` header.
+pub(super) fn position(if_none_match: &str) -> Option<u64> {
+    if_none_match.split(',').filter_map(|tag| parts(tag).1).max()
+}
+
+/// Splits an etag into what it says about the target and the position.
+fn parts(tag: &str) -> (&str, Option<u64>) {
+    let plain = tag.trim().trim_start_matches("W/").trim_matches('"');
+    let split = plain.rsplit_once('.').and_then(|(target, position)| Some((target, position.parse().ok()?)));
+    split.map_or((plain, None), |(target, position)| (target, Some(position)))
 }
 
 /// Replaces null by an empty map, the form of a network or volume without config on the wire.
 pub(super) fn or_empty(config: Value) -> Value {
     if config.is_null() { Value::Object(serde_json::Map::new()) } else { config }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etags_with_and_without_a_position() {
+        let etag = "W/\"1f-00ff\"";
+        let at = etag_at(etag, 42);
+        assert_eq!(at, "W/\"1f-00ff.42\"");
+        for (given, same, newest) in [
+            ("W/\"1f-00ff\"", true, None),
+            ("\"1f-00ff\"", true, None),
+            ("W/\"1f-00ff.7\"", true, Some(7)),
+            ("\"1f-00ff.7\"", true, Some(7)),
+            ("W/\"1f-00fe.43\", W/\"1f-00ff.9\"", true, Some(43)),
+            ("W/\"1f-00fe.43\"", false, Some(43)),
+            ("W/\"1f-00ff.x\"", false, None),
+            ("W/\"1f-00ff.99999999999999999999\"", false, None),
+            ("*", true, None),
+            ("", false, None),
+        ] {
+            assert_eq!(is_same(given, etag), same, "{given}");
+            assert_eq!(is_same(given, &at), same, "{given}");
+            assert_eq!(position(given), newest, "{given}");
+        }
+    }
 }

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::access::{AccessChange, By, Entry, Outcome};
 use super::backup::Backup;
+use super::database_error::DatabaseError;
+use super::policy::Change;
 use super::sled_store;
 use super::store::{self, FolderLock};
 use super::store_error::{FILE, StoreError};
@@ -23,6 +26,8 @@ pub enum RestoreError {
         "{} has records already; name an empty folder with --data-dir, or give --replace, which moves them aside", dir.display()
     )]
     NotEmpty { dir: PathBuf },
+    #[error("{} has no records of a fleet server; name the folder that has them", dir.display())]
+    NoRecords { dir: PathBuf },
     #[error("cannot use {}", path.display())]
     Io {
         path: PathBuf,
@@ -35,7 +40,74 @@ impl RestoreError {
     /// Returns whether another process uses the data folder.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Store(StoreError::InUse { .. }))
+        matches!(
+            self,
+            Self::Store(StoreError::InUse { .. } | StoreError::Database(DatabaseError::InUse { .. }))
+        )
+    }
+
+    /// Returns whether the place has records already.
+    #[must_use]
+    pub fn is_not_empty(&self) -> bool {
+        matches!(
+            self,
+            Self::NotEmpty { .. } | Self::Store(StoreError::Database(DatabaseError::NotEmpty { .. }))
+        )
+    }
+
+    /// Returns whether the database cannot be used: `Some(true)` if that passes by itself.
+    #[must_use]
+    pub fn database_passes(&self) -> Option<bool> {
+        match self {
+            Self::Store(StoreError::Database(error)) => Some(error.passes()),
+            Self::Store(_)
+            | Self::Folder(_)
+            | Self::NotEmpty { .. }
+            | Self::NoRecords { .. }
+            | Self::Io { .. } => None,
+        }
+    }
+}
+
+/// The name under which a restoration is in the audit trail.
+pub const RESTORER: &str = "cotter-fleet";
+
+impl Backup {
+    /// Revokes all tokens of the backup. Returns how many were accepted until now.
+    pub fn revoke_tokens(&mut self, now: Timestamp) -> usize {
+        let mut count = 0;
+        for change in &mut self.records {
+            if let Change::Access(AccessChange::PutToken(token)) = change
+                && token.revoked.is_none()
+            {
+                token.revoked = Some(now);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Adds to the audit trail that this backup is restored.
+    pub fn record_restoration(&mut self, now: Timestamp, details: String) {
+        let numbers = self.records.iter().filter_map(|change| {
+            let Change::Audit(entry) = change else { return None };
+            Some(entry.number)
+        });
+        let entry = Entry {
+            number: numbers.max().unwrap_or(0) + 1,
+            at: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
+            by: By { user: None, token: RESTORER.to_owned(), id: String::new() },
+            from: None,
+            what: "restore a backup".to_owned(),
+            request: "cotter-fleet restore".to_owned(),
+            things: Vec::new(),
+            count: 0,
+            fleets: Vec::new(),
+            details: Some(details),
+            why: None,
+            outcome: Outcome::Done,
+        };
+        self.records.push(Change::Audit(Box::new(entry)));
     }
 }
 
@@ -54,6 +126,16 @@ pub fn restore(
     replace: bool,
     now: Timestamp,
 ) -> Result<Option<PathBuf>, RestoreError> {
+    place_records(&backup.records, dir, replace, now)
+}
+
+/// As [`restore`], for records that are not in a backup.
+pub(super) fn place_records(
+    records: &[Change],
+    dir: &Path,
+    replace: bool,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, RestoreError> {
     ownership::take_folder(dir)?;
     let _lock = FolderLock::take(dir)?;
     let place = dir.join(FILE);
@@ -62,7 +144,7 @@ pub fn restore(
         return Err(RestoreError::NotEmpty { dir: dir.to_owned() });
     }
     let new = dir.join("records.restoring");
-    store::write_new(dir, &new, &backup.records)?;
+    store::write_new(dir, &new, records)?;
     let aside = |before: &Path| {
         let name = before.file_name().unwrap_or_default().to_string_lossy();
         free(dir.join(format!("{name}.before-{}", now.strftime("%Y%m%dT%H%M%SZ"))))

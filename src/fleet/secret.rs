@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -65,6 +65,24 @@ pub(super) fn operator_token(path: &Path) -> io::Result<String> {
             Ok(token)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Reads a password from a file that only its owner and its group can read.
+///
+/// # Errors
+///
+/// If it cannot be read, is empty, or others can read it.
+pub fn password(path: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o007 != 0 {
+        return Err(io::Error::other("all users of this machine have access to it; run chmod o= on it"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(io::Error::other("it is empty; write the password into it")),
+        password => Ok(password.to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +16,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Renewal, TlsError};
+use super::database::SharedSightings;
 use super::gate::Gate;
-use super::records::Records;
+use super::records::{Records, SHARE_SIGHTINGS};
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
-use super::{Config, clock, device_api, health, operator_api, secret};
+use super::{Config, clock, device_api, health, operator_api, rollouts, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
+use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
+use crate::postgres::Address;
 
 /// The limits for clients. With the kernel's buffers, which `listen` keeps small, one connection takes at most 0.2 MiB
 /// (168 KiB in the kernel were measured, for clients that send and never read). So 1,024 of them and the bodies fit into
@@ -43,7 +46,8 @@ const LIMITS: Limits = Limits {
     response: Some(Duration::from_secs(120)),
     body: Duration::from_secs(30),
     ordinary_bodies: 32 << 20,
-    privileged_bodies: 8 << 20,
+    // An import has up to 16 MiB, and needs an admin's token before it is read.
+    privileged_bodies: 24 << 20,
     linger: Duration::from_secs(10),
 };
 
@@ -63,6 +67,7 @@ pub struct Server {
     gate: Arc<Gate>,
     /// Most records of the audit trail, and how long they are kept.
     audit: (u64, Duration),
+    shared: Option<SharedSightings>,
     renewal: Option<Renewal>,
 }
 
@@ -81,6 +86,13 @@ pub enum FleetError {
 
     #[error("cannot use the operator's token in {}", path.display())]
     Token {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("cannot use store_password_file = {}", path.display())]
+    Password {
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -113,6 +125,21 @@ impl FleetError {
     pub fn is_not_ours(&self) -> bool {
         matches!(self, Self::Folder { .. } | Self::Token { .. } | Self::Store(StoreError::NotOurs(_)))
     }
+
+    /// Returns whether the database cannot be used: `Some(true)` if that passes by itself.
+    #[must_use]
+    pub fn database_passes(&self) -> Option<bool> {
+        match self {
+            Self::Store(StoreError::Database(error)) => Some(error.passes()),
+            Self::Password { .. } => Some(false),
+            Self::Store(_)
+            | Self::Folder { .. }
+            | Self::Token { .. }
+            | Self::Tls(_)
+            | Self::Listen { .. }
+            | Self::Start(_) => None,
+        }
+    }
 }
 
 impl Server {
@@ -130,11 +157,16 @@ impl Server {
         };
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
+        let store = database(config.store, config.store_password_file.as_deref())?;
+        let shared = store.clone().map(SharedSightings::new).transpose().map_err(FleetError::Start)?;
         let opening = tokio::task::spawn_blocking(move || {
-            Records::open(dir, config.poll_interval, config.connections, config.room)
+            Records::open(dir, store.as_ref(), config.poll_interval, config.connections, config.room)
         });
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
+        if config.paused {
+            records.pause();
+        }
         let path = config.data_dir.join(TOKEN_FILE);
         let token = secret::operator_token(&path)
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
@@ -159,6 +191,13 @@ impl Server {
             poll_interval_s = config.poll_interval.as_secs_f64(),
             "fleet server is listening"
         );
+        if config.paused {
+            tracing::warn!("paused: devices keep their targets until the server runs without `paused`");
+        }
+        if records.is_new() {
+            let dir = config.data_dir.display();
+            tracing::info!(%dir, "the records are new and empty; if there should be some, name their folder or restore a backup");
+        }
         if !address.ip().is_loopback() && renewal.is_none() {
             tracing::warn!(
                 "other machines can reach this server, but it has no TLS: keys and tokens cross the network unencrypted"
@@ -166,7 +205,7 @@ impl Server {
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
         let audit = (config.audit_entries, config.audit_time);
-        Ok(Self { listener, address, routes, limits, records, gate, audit, renewal })
+        Ok(Self { listener, address, routes, limits, records, gate, audit, shared, renewal })
     }
 
     /// Returns the address that it listens on.
@@ -199,7 +238,9 @@ impl Server {
         let ended = tokio::select! {
             ended = serving => ended,
             never = keep_up(&self.records, &self.gate, self.audit) => match never {},
+            never = rollouts::keep_up(&self.records) => match never {},
             never = renewals => match never {},
+            never = share_sightings(&self.records, self.shared) => match never {},
         };
         if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");
@@ -207,6 +248,14 @@ impl Server {
         save_sightings(&self.records, &self.gate).await;
         tracing::info!("fleet server stopped");
     }
+}
+
+/// Returns the database with its password.
+fn database(store: Option<Address>, password: Option<&Path>) -> Result<Option<Address>, FleetError> {
+    let (Some(address), Some(path)) = (&store, password) else { return Ok(store) };
+    let password = secret::password(path);
+    let password = password.map_err(|source| FleetError::Password { path: path.to_owned(), source })?;
+    Ok(Some(address.clone().with_password(&password)))
 }
 
 /// Counts a request by the route that it matched.
@@ -228,6 +277,36 @@ async fn keep_up(records: &Arc<Records>, gate: &Arc<Gate>, audit: (u64, Duration
         drop_old_audit(records, audit).await;
         tokio::time::sleep(SAVE_SIGHTINGS).await;
         save_sightings(records, gate).await;
+    }
+}
+
+/// Tells other servers now and then when devices have polled here, and learns it from them.
+async fn share_sightings(records: &Arc<Records>, shared: Option<SharedSightings>) -> Infallible {
+    let Some(mut shared) = shared else { return std::future::pending().await };
+    let mut told = Timestamp::MIN;
+    loop {
+        let of_task = Arc::clone(records);
+        let exchanging = tokio::task::spawn_blocking(move || {
+            let now = clock::now();
+            let seen = of_task.seen_here(Some(now)).into_iter().filter(|(_, at)| *at >= told);
+            let seen: Vec<_> = seen.map(|(uuid, at)| (uuid.to_string(), at)).collect();
+            match shared.exchange(&seen) {
+                Ok(elsewhere) => {
+                    told = now;
+                    let known = elsewhere
+                        .into_iter()
+                        .filter_map(|(uuid, at)| Some((DeviceUuid::parse(uuid).ok()?, at)));
+                    known.for_each(|(uuid, at)| of_task.saw_elsewhere(&uuid, at));
+                }
+                Err(error) => tracing::debug!(%error, "the times of polls are not shared with other servers"),
+            }
+            (shared, told)
+        });
+        match exchanging.await {
+            Ok(after) => (shared, told) = after,
+            Err(_) => return std::future::pending().await,
+        }
+        tokio::time::sleep(SHARE_SIGHTINGS).await;
     }
 }
 
@@ -256,7 +335,7 @@ async fn save_sightings(records: &Arc<Records>, gate: &Arc<Gate>) {
 
 /// Makes the data folder and its content private. Does not correct the mode of a token that other users can read, so that
 /// it is refused: they may know it.
-fn make_private(dir: &std::path::Path) -> Result<(), NotOurs> {
+fn make_private(dir: &Path) -> Result<(), NotOurs> {
     if let Some(mode) = ownership::take_folder(dir)? {
         let mode = format!("{mode:o}");
         tracing::warn!(path = %dir.display(), mode, "other users had access to the data folder; it is private now");

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::certificate::TlsFiles;
 use super::policy::Room;
 use crate::listen::Network;
+use crate::postgres::{Address, BadAddress};
 
 /// Unchecked settings from the file, or from flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -27,6 +28,9 @@ pub struct RawConfig {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub trusted_proxies: Option<Vec<String>>,
+    pub paused: Option<bool>,
+    pub store: Option<String>,
+    pub store_password_file: Option<PathBuf>,
     /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
     pub insecure: bool,
@@ -53,8 +57,16 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Proxies whose `X-Forwarded-For` names the client.
     pub trusted_proxies: Vec<Network>,
+    /// Whether devices keep the targets that they have.
+    pub paused: bool,
+    /// The database of the records, without its password if that is in a file; `None`: they are in the data folder.
+    pub store: Option<Address>,
+    /// The file with the password of the database.
+    pub store_password_file: Option<PathBuf>,
 }
 
+/// The default of `data_dir`.
+const DATA_DIR: &str = "/var/lib/cotter-fleet";
 /// The default of `connections`.
 const CONNECTIONS: usize = 1024;
 /// The defaults of `audit_entries` and `audit_time`, and their accepted values.
@@ -99,6 +111,12 @@ pub enum ConfigError {
     HalfTls { given: &'static str, missing: &'static str },
     #[error("trusted_proxies: {given:?} is not a network; write IP or IP/N, e.g. 127.0.0.1 or 10.0.0.0/8")]
     Proxy { given: String },
+    #[error("store is not accepted: {0}")]
+    Store(#[from] BadAddress),
+    #[error("store_password_file is set, but store is not; set store = \"postgres://USER@HOST/DATABASE\"")]
+    PasswordOfNothing,
+    #[error("store has a password, and store_password_file is set, too; leave one of them out")]
+    TwoPasswords,
     #[error("poll_interval = {given:?} is not a duration; write e.g. 30s or 5min")]
     Interval { given: String },
     #[error("poll_interval = {given} is out of range; it must be from 1s to 24h")]
@@ -156,8 +174,17 @@ impl RawConfig {
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            paused: self.paused.or(below.paused),
+            store: self.store.or(below.store),
+            store_password_file: self.store_password_file.or(below.store_password_file),
             insecure: self.insecure || below.insecure,
         }
+    }
+
+    /// Returns the data folder, or its default.
+    #[must_use]
+    pub fn data_dir(self) -> PathBuf {
+        self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR))
     }
 
     /// Fits `connections` to `most`, the number of files that this process may open. Lowers the default if necessary.
@@ -210,7 +237,7 @@ impl RawConfig {
                     is_in_range.then_some(interval).ok_or(ConfigError::IntervalRange { given: text })
                 })?,
         };
-        let data_dir = self.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/cotter-fleet"));
+        let data_dir = self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR));
         let connections = self.connections.unwrap_or(CONNECTIONS);
         if !CONNECTIONS_RANGE.contains(&connections) {
             return Err(ConfigError::Connections { given: connections });
@@ -227,10 +254,7 @@ impl RawConfig {
                 .ok_or(ConfigError::AuditTime { given: text })?,
         };
         let room = room(self.releases_per_fleet, self.fleet_releases_mib, self.all_releases_mib)?;
-        let proxies = self.trusted_proxies.unwrap_or_default();
-        let proxies =
-            proxies.into_iter().map(|given| given.parse().map_err(|_| ConfigError::Proxy { given }));
-        let trusted_proxies = proxies.collect::<Result<_, _>>()?;
+        let store = database(self.store.as_deref(), self.store_password_file.as_deref())?;
         Ok(Config {
             listen,
             data_dir,
@@ -240,7 +264,10 @@ impl RawConfig {
             audit_time,
             room,
             tls,
-            trusted_proxies,
+            trusted_proxies: proxies(self.trusted_proxies.unwrap_or_default())?,
+            paused: self.paused.unwrap_or(false),
+            store,
+            store_password_file: self.store_password_file,
         })
     }
 }
@@ -259,6 +286,20 @@ fn room(releases: Option<usize>, fleet: Option<usize>, all: Option<usize>) -> Re
         of_a_fleet: checked("fleet_releases_mib", fleet, FLEET_RELEASES_MIB, mib.clone())? << 20,
         of_all: checked("all_releases_mib", all, ALL_RELEASES_MIB, mib)? << 20,
     })
+}
+
+fn proxies(given: Vec<String>) -> Result<Vec<Network>, ConfigError> {
+    given.into_iter().map(|given| given.parse().map_err(|_| ConfigError::Proxy { given })).collect()
+}
+
+/// Checks the address of a database and where its password is.
+fn database(store: Option<&str>, password: Option<&Path>) -> Result<Option<Address>, ConfigError> {
+    let address = store.map(Address::parse).transpose()?;
+    match (&address, password) {
+        (None, Some(_)) => Err(ConfigError::PasswordOfNothing),
+        (Some(address), Some(_)) if address.has_password() => Err(ConfigError::TwoPasswords),
+        _ => Ok(address),
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +326,9 @@ mod tests {
             room: Room { releases: 1000, of_a_fleet: 32 << 20, of_all: 96 << 20 },
             tls: None,
             trusted_proxies: Vec::new(),
+            paused: false,
+            store: None,
+            store_password_file: None,
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -316,6 +360,10 @@ mod tests {
             ("tls_cert = \"a\"", "tls_cert is set, but tls_key is not"),
             ("tls_key = \"a\"", "tls_key is set, but tls_cert is not"),
             ("trusted_proxies = [\"127.0.0.1\", \"here\"]", "\"here\" is not a network"),
+            ("store = \"/srv/records\"", "store is not accepted: it is no URL of a database"),
+            ("store = \"postgres://a@b/c?ssl=1\"", "\"ssl\" is unknown"),
+            ("store_password_file = \"p\"", "store_password_file is set, but store is not"),
+            ("store = \"postgres://a:b@c/d\"\nstore_password_file = \"p\"", "leave one of them out"),
             ("\nlisten = 7300", "line 2 of the settings file"),
             ("listen", "line 1 of the settings file"),
         ] {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::policy::{Device, World};
+use super::rollout::Stands;
 use crate::model::Reason;
 use crate::wire::account::{Account, Wait};
 use crate::wire::operator_api::DeviceState;
@@ -13,10 +14,18 @@ use crate::wire::report_v3::UpdateStatus;
 pub(super) enum Contact {
     /// Within one and a half poll intervals.
     Recent,
+    /// The same, but its last report is about another target than it would be sent now, e.g. with other variables.
+    Outdated,
     /// Earlier.
     Old,
     /// Never, as far as the server knows.
     Never,
+}
+
+impl Contact {
+    pub(super) fn is_recent(self) -> bool {
+        matches!(self, Self::Recent | Self::Outdated)
+    }
 }
 
 /// The state of a device and the reason for it. `why` is empty if the state needs no explanation.
@@ -31,10 +40,15 @@ pub(super) fn of(world: &World, device: &Device, contact: Contact) -> Standing {
     let known = by_reports(world, device);
     let state = match contact {
         Contact::Recent => return known,
+        Contact::Outdated if known.state == DeviceState::NoTarget => return known,
+        Contact::Outdated => return Standing { state: DeviceState::Pending, why: String::new() },
         Contact::Never if world.reported(&device.uuid).at.is_none() => DeviceState::Silent,
         Contact::Old | Contact::Never => DeviceState::Offline,
     };
     let mut why = String::new();
+    if device.key.is_of_expected() {
+        "it was imported, and has not registered here yet".clone_into(&mut why);
+    }
     if state == DeviceState::Offline {
         why = format!("before: {}", known.state.as_str());
         if !known.why.is_empty() {
@@ -48,15 +62,23 @@ fn by_reports(world: &World, device: &Device) -> Standing {
     let stands = |state| Standing { state, why: String::new() };
     let Some(target) = world.target_of(device) else { return stands(DeviceState::NoTarget) };
     let reported = world.reported(&device.uuid);
-    let runs_it = reported.running == Some(target.number);
+    let is_running = reported.running == Some(target.number);
+    let update = reported.update_status.filter(|_| reported.update_of == Some(target.number));
+    // New variables are tried, too, with the release that runs already.
+    let runs_it = is_running
+        && !matches!(
+            update,
+            Some(UpdateStatus::Downloading | UpdateStatus::Downloaded | UpdateStatus::ApplyingChanges)
+        );
     let commit = target.commit.as_str();
     match &reported.account {
         // Its report is about another target, so it has not received this one yet.
         Some(account) if account.target.as_deref() != Some(commit) => stands(DeviceState::Pending),
         Some(account) => by_account(account, commit, runs_it)
+            .map(|standing| if is_running { about_variables(standing) } else { standing })
             .unwrap_or_else(|| stands(if runs_it { DeviceState::OnTarget } else { DeviceState::Updating })),
-        None if runs_it => stands(DeviceState::OnTarget),
-        None => stands(match reported.update_status.filter(|_| reported.update_of == Some(target.number)) {
+        None if is_running => stands(DeviceState::OnTarget),
+        None => stands(match update {
             Some(UpdateStatus::Rejected) => DeviceState::Rejected,
             Some(UpdateStatus::Downloading | UpdateStatus::Downloaded | UpdateStatus::ApplyingChanges) => {
                 DeviceState::Updating
@@ -64,6 +86,37 @@ fn by_reports(world: &World, device: &Device) -> Standing {
             Some(UpdateStatus::Aborted | UpdateStatus::Done) | None => DeviceState::Pending,
         }),
     }
+}
+
+/// Returns how a device stands with what it should run, whether it is in contact or not, for a rollout.
+pub(super) fn for_rollout(world: &World, device: &Device) -> (Stands, String) {
+    let Standing { state, why } = by_reports(world, device);
+    let stands = match state {
+        DeviceState::OnTarget => Stands::OnTarget,
+        DeviceState::Waiting => Stands::Waiting,
+        // What it cannot fetch may be a matter of the registry.
+        DeviceState::Blocked if why.starts_with("backoff") || why.starts_with("download_given_up") => {
+            Stands::Fetching
+        }
+        DeviceState::Blocked => Stands::Blocked,
+        DeviceState::Rejected => Stands::Rejected,
+        DeviceState::Failing => Stands::Unhealthy,
+        DeviceState::Pending
+        | DeviceState::Updating
+        | DeviceState::Offline
+        | DeviceState::Silent
+        | DeviceState::NoTarget => Stands::Updating,
+    };
+    (stands, why)
+}
+
+/// Adds to a rejection that it is one of variables: the release is the one that runs.
+fn about_variables(Standing { state, why }: Standing) -> Standing {
+    let why = match state == DeviceState::Rejected {
+        true => format!("the release runs, and its new variables (`cotter env`) were rejected: {why}"),
+        false => why,
+    };
+    Standing { state, why }
 }
 
 /// Returns the state that follows from the most important wait; `None` if there is no wait. While the device does not

@@ -126,6 +126,37 @@ fn where_a_device_with_our_agent_stands() {
             reported.account = account;
         });
         assert_eq!(standing(&world, Contact::Recent), expected, "{why}");
+        assert_eq!(
+            standing(&world, Contact::Outdated),
+            "pending",
+            "its target has other variables now: {why}"
+        );
+    }
+}
+
+#[test]
+fn new_variables_of_a_release_that_runs_are_on_trial_until_they_are_accepted() {
+    for (update, account, expected) in [
+        (UpdateStatus::ApplyingChanges, waits("two", &[]), "updating"),
+        (
+            UpdateStatus::ApplyingChanges,
+            waits("two", &["web/trial/it runs well"]),
+            "updating (trial: web: it runs well)",
+        ),
+        (UpdateStatus::ApplyingChanges, waits("two", &["web/unhealthy/ill"]), "updating (web: ill)"),
+        (
+            UpdateStatus::Rejected,
+            waits("two", &["/rejected/web exited"]),
+            "rejected (the release runs, and its new variables (`cotter env`) were rejected: web exited)",
+        ),
+        (UpdateStatus::Done, waits("two", &[]), "on-target"),
+    ] {
+        let world = world(|reported| {
+            (reported.at, reported.running) = (Some(Timestamp::UNIX_EPOCH), Some(2));
+            (reported.update_status, reported.update_of) = (Some(update), Some(2));
+            reported.account = account;
+        });
+        assert_eq!(standing(&world, Contact::Recent), expected, "{update:?}");
     }
 }
 

@@ -197,10 +197,6 @@ impl Store {
         dir.join("store.begun")
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Returns the audit trail. Drop it soon: the store cannot be opened again while it lives.
     pub(super) fn audit_log(&self) -> AuditLog {
         AuditLog::new(Arc::clone(&self.db))

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::database_error::DatabaseError;
 use crate::ownership::NotOurs;
 
 /// The file of the records in a data folder.
@@ -35,9 +36,24 @@ pub enum StoreError {
 
     #[error("the records cannot be made private")]
     NotOurs(#[from] NotOurs),
+
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
 impl StoreError {
+    /// Returns whether the records may have been written in spite of the error.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Database(DatabaseError::Unknown { .. }))
+    }
+
+    /// Returns whether the database is the reason, which may pass by itself.
+    #[must_use]
+    pub fn is_of_database(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+
     /// The error of the store in a data folder.
     #[expect(
         clippy::wildcard_enum_match_arm,

@@ -2,18 +2,17 @@
 //! leave, all changes of a group are one write to disk, and then all its acts are answered.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::audit_log::SharedLog;
 use super::parked::Parked;
 use super::policy::{Change, Refusal, World};
-use super::store::Store;
+use super::storage::{News, Storage};
 use super::store_error::StoreError;
 use crate::model::with_causes;
 
@@ -81,7 +80,18 @@ struct Queue {
 struct Waiting {
     operators: VecDeque<Act>,
     devices: VecDeque<Act>,
+    /// Whether other servers may have written to the store.
+    may_have_news: bool,
+    /// Who waits for the news.
+    readers: Vec<oneshot::Sender<bool>>,
     is_over: bool,
+}
+
+/// What the thread does next.
+struct Task {
+    /// All of them; none, if only the news of the store are taken over.
+    group: Vec<Act>,
+    readers: Vec<oneshot::Sender<bool>>,
 }
 
 struct Act {
@@ -102,25 +112,34 @@ impl Writer {
     ///
     /// If the machine has no thread for it.
     pub(super) fn start(
-        store: Store,
+        storage: Box<dyn Storage>,
         world: Arc<RwLock<Arc<World>>>,
-        trail: SharedLog,
         parked: Arc<Parked>,
-    ) -> Result<Self, StoreError> {
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let of_thread = Arc::clone(&queue);
-        let dir = store.dir().to_owned();
         let work = Arc::new(Work::default());
-        let mut desk =
-            Desk { store: Some(store), dir: dir.clone(), world, trail, parked, work: Arc::clone(&work) };
+        let mut desk = Desk { storage, world, parked, work: Arc::clone(&work) };
         let body = move || {
-            while let Some(group) = of_thread.next_group() {
-                desk.run(group);
+            while let Some(task) = of_thread.next() {
+                desk.run(task);
             }
         };
-        let thread = thread::Builder::new().name("records".to_owned()).spawn(body);
-        let thread = thread.map_err(|source| StoreError::Io { path: dir, source })?;
+        let thread = thread::Builder::new().name("records".to_owned()).spawn(body)?;
         Ok(Self { queue, work, thread: Some(thread) })
+    }
+
+    /// Returns the means to announce that other servers may have written to the store.
+    pub(super) fn bell(&self) -> Bell {
+        Bell(Arc::downgrade(&self.queue))
+    }
+
+    /// Takes over what other servers have written up to now. Returns whether the store could be read.
+    pub(super) async fn refresh(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        locked(&self.queue.waiting).readers.push(answer);
+        self.queue.changed.notify_one();
+        answered.await.unwrap_or(false)
     }
 
     pub(super) fn work(&self) -> &Work {
@@ -147,6 +166,22 @@ impl Writer {
     }
 }
 
+/// Announces news of the store.
+pub(super) struct Bell(Weak<Queue>);
+
+impl Bell {
+    /// Lets the writer take over what other servers have written. Returns `false` once the writer has ended.
+    pub(super) fn ring(&self) -> bool {
+        let Some(queue) = self.0.upgrade() else { return false };
+        let mut waiting = locked(&queue.waiting);
+        waiting.may_have_news = true;
+        let is_over = waiting.is_over;
+        drop(waiting);
+        queue.changed.notify_one();
+        !is_over
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         locked(&self.queue.waiting).is_over = true;
@@ -159,41 +194,46 @@ impl Drop for Writer {
 
 impl Queue {
     /// Waits for acts, and takes those that wait: all of operators first, then of devices. `None` at the end.
-    fn next_group(&self) -> Option<Vec<Act>> {
+    fn next(&self) -> Option<Task> {
         let mut waiting = locked(&self.waiting);
         loop {
             let devices = waiting.devices.len().min(GROUP);
-            if waiting.operators.is_empty() && devices == 0 {
-                if waiting.is_over {
-                    return None;
-                }
+            let has_acts = !waiting.operators.is_empty() || devices > 0;
+            if !has_acts && waiting.is_over {
+                return None;
+            }
+            if !has_acts && !waiting.may_have_news && waiting.readers.is_empty() {
                 waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let mut group: Vec<_> = waiting.operators.drain(..).collect();
             group.extend(waiting.devices.drain(..devices));
-            return Some(group);
+            waiting.may_have_news = false;
+            return Some(Task { group, readers: std::mem::take(&mut waiting.readers) });
         }
     }
 }
 
 /// What the thread owns.
 struct Desk {
-    /// `None` after a failed write, until the store is opened and read again.
-    store: Option<Store>,
-    dir: PathBuf,
+    storage: Box<dyn Storage>,
     world: Arc<RwLock<Arc<World>>>,
-    trail: SharedLog,
     work: Arc<Work>,
     parked: Arc<Parked>,
 }
 
 impl Desk {
-    fn run(&mut self, group: Vec<Act>) {
+    fn run(&mut self, Task { group, readers }: Task) {
         let (answers, decides): (Vec<_>, Vec<_>) =
             group.into_iter().map(|act| (act.answer, act.decide)).unzip();
-        let written = self.decide_and_write(decides);
+        let written = match decides.is_empty() {
+            true => self.refresh(),
+            false => self.decide_and_write(decides),
+        };
         *locked(&self.work.failure) = written.as_ref().err().map(|error| with_causes(error));
+        for reader in readers {
+            let _gone = reader.send(written.is_ok());
+        }
         match written {
             Ok(refusals) => {
                 let refused = refusals.iter().filter(|refusal| refusal.is_some()).count();
@@ -214,12 +254,16 @@ impl Desk {
         }
     }
 
+    fn refresh(&mut self) -> Result<Vec<Option<Refusal>>, StoreError> {
+        let news = self.storage.refresh()?;
+        self.take_over(news);
+        Ok(Vec::new())
+    }
+
     /// Returns the refusals, by act.
     fn decide_and_write(&mut self, decides: Vec<Decide>) -> Result<Vec<Option<Refusal>>, StoreError> {
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => self.reopen()?,
-        };
+        let news = self.storage.begin()?;
+        self.take_over(news);
         let mut world = World::clone(&self.world.read().unwrap_or_else(PoisonError::into_inner));
         let mut changes = Vec::new();
         let mut refusals = Vec::with_capacity(decides.len());
@@ -235,30 +279,45 @@ impl Desk {
                 Err(refusal) => refusals.push(Some(refusal)),
             }
         }
-        if !changes.is_empty() {
-            // On an error the store is dropped here, because after a full disk redb keeps failing until it is opened
-            // again.
-            let begun = Instant::now();
-            store.commit(&changes)?;
-            let micros = usize::try_from(begun.elapsed().as_micros()).unwrap_or(usize::MAX);
-            add(&self.work.commits, 1);
-            add(&self.work.commit_micros, micros);
-            *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
-            self.parked.changed(&changes);
+        if changes.is_empty() {
+            self.storage.end();
+            return Ok(refusals);
         }
-        self.store = Some(store);
+        let begun = Instant::now();
+        let position = self.storage.commit(&changes)?;
+        let micros = usize::try_from(begun.elapsed().as_micros()).unwrap_or(usize::MAX);
+        add(&self.work.commits, 1);
+        add(&self.work.commit_micros, micros);
+        world.set_position(position);
+        self.publish(world);
+        self.parked.changed(&changes);
         Ok(refusals)
     }
 
-    /// Opens the store again after a failed write, and takes over what is on the disk.
-    fn reopen(&self) -> Result<Store, StoreError> {
-        self.trail.set(None);
-        let (store, changes) = Store::open(&self.dir)?;
-        self.trail.set(Some(store.audit_log()));
-        *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(World::of(changes));
-        self.parked.all_changed();
-        tracing::info!("opened the records again after a failed write");
-        Ok(store)
+    /// Puts a world in place that has what the store has, and wakes the polls that it may concern.
+    fn take_over(&self, news: News) {
+        match news {
+            News::None => {}
+            News::Changes(changes, position) => {
+                let mut world = World::clone(&self.world.read().unwrap_or_else(PoisonError::into_inner));
+                for change in &changes {
+                    world.apply(change.clone());
+                }
+                world.set_position(Some(position));
+                self.publish(world);
+                self.parked.changed(&changes);
+            }
+            News::All(records, position) => {
+                let mut world = World::of(records);
+                world.set_position(position);
+                self.publish(world);
+                self.parked.all_changed();
+            }
+        }
+    }
+
+    fn publish(&self, world: World) {
+        *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
     }
 }
 

@@ -19,6 +19,12 @@ pub struct Broken {
 }
 
 impl Broken {
+    /// Returns `true` if no connection was made, so that the server got nothing of the request.
+    #[must_use]
+    pub fn is_of_connecting(&self) -> bool {
+        self.cause.find().is_some_and(|error: &reqwest::Error| error.is_connect())
+    }
+
     /// Returns `true` if we do not trust the certificate of the server, or have no authorities to trust.
     #[must_use]
     pub fn is_by_certificate(&self) -> bool {

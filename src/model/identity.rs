@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::DeviceUuid;
+use super::{DeviceUuid, Moves};
 
 /// Made once on the device, and then never changed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Identity {
     pub device_key: String,
     /// Where the device is registered; `None` until a cloud has accepted it.
     pub registered: Option<Registration>,
+    /// Its moves to other clouds.
+    #[serde(default, skip_serializing_if = "Moves::is_none")]
+    pub moves: Moves,
 }
 
 /// A registration of the device.
@@ -25,12 +28,24 @@ pub struct Registration {
     pub device_id: Option<u64>,
 }
 
+impl Identity {
+    /// Returns who the device is, and its cloud, if the settings have this endpoint.
+    #[must_use]
+    pub fn in_force(&self, settings: &str) -> (Self, String) {
+        let Some(moved) = self.moves.in_force(settings) else { return (self.clone(), settings.to_owned()) };
+        let registered = Some(Registration { endpoint: moved.to.clone(), device_id: None });
+        let there = Self { device_key: moved.device_key.clone(), registered, ..self.clone() };
+        (there, moved.to.clone())
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("uuid", &self.uuid)
             .field("device_key", &"(secret)")
             .field("registered", &self.registered)
+            .field("moves", &self.moves)
             .finish()
     }
 }
@@ -42,7 +57,8 @@ mod tests {
     #[test]
     fn debug_leaves_the_key_out() {
         let uuid = DeviceUuid::parse("ab".repeat(16)).unwrap();
-        let identity = Identity { uuid, device_key: "hunter2".into(), registered: None };
+        let identity =
+            Identity { uuid, device_key: "hunter2".into(), registered: None, moves: Moves::default() };
         assert!(!format!("{identity:?} {identity:#?}").contains("hunter2"));
     }
 }

@@ -27,6 +27,7 @@ mod label;
 mod ledger;
 mod limits;
 mod login;
+mod moves;
 mod names;
 mod observed;
 mod order;
@@ -41,6 +42,7 @@ mod report;
 mod service;
 mod settings;
 mod step;
+mod succession;
 mod tags;
 mod target;
 pub mod text;
@@ -75,6 +77,7 @@ pub use label::is_own_label;
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
 pub use login::{RegistryLogin, RegistryPass};
+pub use moves::{LocalApp, LocalApps, Move, MoveOrder, Moves};
 pub use observed::{
     ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume, OwnVolume,
 };
@@ -85,7 +88,7 @@ pub use registry_prefix::{BadRegistry, REGISTRY_ACCEPTS, RegistryPrefix};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use release_limits::ReleaseLimits;
 pub use release_status::ReleaseStatus;
-pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
+pub use report::{AppReport, CloudReport, MoveReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, PortMapping,
     Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,

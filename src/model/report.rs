@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppId, Attempted, Commit, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt, Health, History,
-    Hold, Lease, Ledger, ServiceName, Waiting,
+    AppId, Attempted, Commit, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt, Happening,
+    Health, History, Hold, Lease, Ledger, Reason, ServiceName, Waiting, What,
 };
 
 /// The current state of the device.
@@ -43,6 +43,23 @@ impl Report {
     #[must_use]
     pub fn app_name(&self, app: &AppId) -> Option<&str> {
         self.apps.get(app).map(|app| app.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// The evidence that is not past: of each service, if a release was accepted after the one that it is of was rejected.
+    pub fn present_evidence(&self) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter().filter(|one| {
+            let mut of_app = self.history.all().iter().rev().filter(|it| it.app == one.app);
+            // Without a rejection it is of a service that fails now.
+            let is_rejected = |it: &&Happening| it.what == What::Rejected && it.release == one.release;
+            let Some(at) = of_app.clone().position(|it| is_rejected(&it)) else { return true };
+            let is_past = of_app.by_ref().take(at).any(|it| it.what == What::Accepted);
+            let is_failing = |wait: &&Waiting| {
+                matches!(wait.reason, Reason::Unhealthy | Reason::Degraded)
+                    && wait.app.as_ref() == Some(&one.app)
+                    && wait.service.as_ref().is_none_or(|service| *service == one.service)
+            };
+            !is_past || self.waiting.iter().any(|wait| is_failing(&wait))
+        })
     }
 
     /// Makes the report for the time before the first observation of the engine, from the ledger. Without it, a held
@@ -153,6 +170,8 @@ pub struct CloudReport {
     /// RFC 3339, UTC: time of the last successful poll.
     pub last_contact: Option<String>,
     pub next_poll: Option<String>,
+    /// Why the next poll is later than usual; `None` if it is not.
+    pub pause: Option<String>,
     pub error: Option<String>,
     /// Failed polls in a row.
     pub failures: u32,
@@ -166,4 +185,17 @@ pub struct CloudReport {
     pub is_reported: bool,
     /// Why the last report failed; `None` if it did not.
     pub report_error: Option<String>,
+    /// The move to another cloud that this one ordered.
+    pub moving: Option<MoveReport>,
+}
+
+/// A move to another cloud, as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MoveReport {
+    /// The other cloud.
+    pub to: String,
+    /// Whether the device is there now.
+    pub is_done: bool,
+    /// Why the last attempt failed; `None` while the first one is made.
+    pub why: Option<String>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{App, AppId, Release};
+use super::{App, AppId, MoveOrder, Release};
 
 /// The target of this device. Having none is different from a target without apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Target {
     pub poll_interval: Option<Duration>,
     /// Whether the cloud orders to ignore update locks (`SUPERVISOR_OVERRIDE_LOCK`, docs/dev/protocol.md, "Update locks").
     pub is_lock_overridden: bool,
+    /// Whether the cloud orders the device to move to another cloud.
+    pub moves_to: Option<MoveOrder>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,8 @@ impl fmt::Debug for StoredTarget {
 pub struct Delivered {
     pub target: Arc<Target>,
     pub record: Option<StoredTarget>,
+    /// The cloud's etag of it, whether or not it came from the store.
+    pub etag: Option<String>,
 }
 
 /// An app without a release, or with one that was not refused.

@@ -15,7 +15,7 @@ pub(super) fn may_come_up(seen: &ObservedService) -> bool {
 }
 
 /// Returns `true` if the release has a service with the name and the spec of this container.
-pub(super) fn belongs_to(seen: &ObservedService, release: &Release) -> bool {
+pub(crate) fn belongs_to(seen: &ObservedService, release: &Release) -> bool {
     release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
 }
 

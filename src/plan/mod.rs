@@ -56,6 +56,7 @@ mod unused_images;
 mod words;
 
 pub use check::violations;
+pub(crate) use containers::belongs_to;
 pub use forecast::forecast;
 pub use gate::{CLOCK_PATIENCE, may_lock};
 pub use orders::{PurgePlan, apply_order, plan_purge};

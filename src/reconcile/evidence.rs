@@ -12,6 +12,7 @@ use crate::model::{
     AppId, Commit, ContainerId, ContainerState, Evidence, EvidenceBook, Health, LastEnd, Observed,
     ObservedService, Plan, Reason, ServiceName, Step,
 };
+use crate::plan;
 
 use super::{HostAccess, Memory, Reconciler};
 
@@ -90,7 +91,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             .services
             .iter()
             .filter(|seen| {
-                is_failing(seen) && plan.waiting.iter().any(|w| concerns(w.reason, &w.app, &w.service, seen))
+                is_failing(seen)
+                    && !self.has_stopped(seen)
+                    && plan.waiting.iter().any(|w| concerns(w.reason, &w.app, &w.service, seen))
             })
             .take(2 * MOST_SERVICES)
             .cloned()
@@ -121,9 +124,20 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         is_new
     }
 
-    /// Collects the evidence of the services of a release that fail; if none does, of those that have not become healthy.
+    /// Collects the evidence of the services of a release on trial that fail; if none does, of those that have not become
+    /// healthy. A container of the release before it may have the same commit, with other variables, and ended because we
+    /// stopped it.
     async fn collect_of_release(&self, app: &AppId, release: &Commit) -> Vec<Evidence> {
-        let of_release = || self.observed.services.iter().filter(|s| s.app == *app && s.release == *release);
+        let target = self.delivered.as_ref().map(|delivered| &delivered.target);
+        let wanted =
+            target.and_then(|target| target.apps.get(app)?.release()).filter(|it| it.commit == *release);
+        let of_release = || {
+            self.observed.services.iter().filter(|seen| {
+                seen.app == *app
+                    && wanted.is_some_and(|wanted| plan::belongs_to(seen, wanted))
+                    && !self.has_stopped(seen)
+            })
+        };
         let mut failing: Vec<_> = of_release().filter(|seen| is_failing(seen)).collect();
         if failing.is_empty() {
             failing = of_release().filter(|seen| is_not_up(seen)).collect();
@@ -133,6 +147,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             collected.push(self.collect(seen).await);
         }
         collected
+    }
+
+    /// Returns whether we stopped a container, so that its end says nothing about it.
+    fn has_stopped(&self, seen: &ObservedService) -> bool {
+        let is_down = !matches!(seen.state, ContainerState::Running | ContainerState::Restarting);
+        let app = self.ledger.apps.get(&seen.app);
+        is_down && app.is_some_and(|app| app.stopped.contains(&seen.container))
     }
 
     /// Collects the evidence of one container. What the engine does not answer is missing.

@@ -24,6 +24,7 @@ use host::Host;
 
 mod around;
 mod downloads;
+mod evidence;
 mod host;
 mod joined;
 mod matrix;
@@ -161,6 +162,7 @@ fn target(number: u8) -> Target {
         apps: [(app_id("app"), TargetApp::Wanted(wanted))].into(),
         poll_interval: None,
         is_lock_overridden: false,
+        moves_to: None,
     }
 }
 
@@ -266,7 +268,7 @@ impl Lab {
 
     fn deliver(&self, target: Target) {
         let record = StoredTarget { endpoint: String::new(), etag: None, body: String::new() };
-        let delivered = Delivered { target: Arc::new(target), record: Some(record) };
+        let delivered = Delivered { target: Arc::new(target), record: Some(record), etag: None };
         self.target.send_replace(Some(Arc::new(delivered)));
     }
 

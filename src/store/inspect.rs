@@ -78,7 +78,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(inspect(dir.path()).unwrap(), Inspection::default(), "an empty folder");
         let uuid = DeviceUuid::parse("ab".repeat(16)).unwrap();
-        let identity = Identity { uuid, device_key: "key".into(), registered: None };
+        let identity = Identity {
+            uuid,
+            device_key: "key".into(),
+            registered: None,
+            moves: crate::model::Moves::default(),
+        };
         let (store, _) = Store::open(dir.path()).unwrap();
         store.save_identity(&identity).unwrap();
         let open = inspect(dir.path()).unwrap();

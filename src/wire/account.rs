@@ -29,6 +29,9 @@ pub struct Account {
     /// Commit of the release that the device takes for its target, by which the rest is to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The etag of that target, by which the server knows whether it has the variables of now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Wait>,
     /// Newest last.
@@ -37,6 +40,28 @@ pub struct Account {
     /// IP address and port where its metrics are served, if other machines may reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
+    /// The move to another cloud that was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+}
+
+/// A move to another cloud, as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// The other cloud.
+    pub to: String,
+    /// Whether the device is there now. It reports no more to this one.
+    #[serde(default)]
+    pub is_done: bool,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<&model::MoveReport> for Moving {
+    fn from(report: &model::MoveReport) -> Self {
+        Self { to: report.to.clone(), is_done: report.is_done, why: report.why.clone() }
+    }
 }
 
 /// What a device waits for.
@@ -101,13 +126,15 @@ impl Account {
             why: if lines == 0 { without_quotes(&waiting.why, report) } else { waiting.why.clone() },
             since: waiting.since.clone(),
         });
-        let evidence = report.evidence.iter().map(|one| evidence(one, lines));
+        let evidence = report.present_evidence().map(|one| evidence(one, lines));
         Self {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             target: report.apps.values().find_map(|app| app.target.as_ref()).map(ToString::to_string),
+            etag: report.delivered.as_ref().and_then(|delivered| delivered.etag.clone()),
             waiting: of_device.into_iter().flatten().chain(waits).collect(),
             evidence: evidence.collect(),
             metrics: None,
+            moving: None,
         }
         .bounded()
     }
@@ -134,9 +161,15 @@ impl Account {
         Self {
             agent: word(self.agent),
             target: self.target.map(word),
+            etag: self.etag.map(word),
             waiting: waiting.collect(),
             evidence: evidence.collect(),
             metrics: self.metrics.filter(|address| is_reachable(address)),
+            moving: self.moving.map(|moving| Moving {
+                to: cleaned(&moving.to, LONGEST_WHY),
+                is_done: moving.is_done,
+                why: moving.why.map(|why| cleaned(&why, LONGEST_WHY)),
+            }),
         }
     }
 }
@@ -242,8 +275,10 @@ mod tests {
             lines: vec![long(); 100],
         };
         let account = Account {
+            moving: None,
             agent: long(),
             target: Some(long()),
+            etag: Some(long()),
             waiting: std::iter::repeat_with(wait).take(100).collect(),
             evidence: (0..50).map(evidence).collect(),
             metrics: Some(long()),

@@ -16,7 +16,8 @@ use super::policy;
 use super::state_v3::{AppState, DeviceState, ReleaseState};
 use crate::model::text::{cleaned, one_line};
 use crate::model::{
-    App, AppId, Commit, DeviceUuid, Policy, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
+    App, AppId, Commit, DeviceUuid, MoveOrder, Policy, Refusal, RefusedApp, Release, Target, TargetApp,
+    WantedApp,
 };
 
 /// Most bytes of a body.
@@ -35,6 +36,11 @@ const OVERRIDE_KEYS: [&str; 4] = [
     "BALENA_OVERRIDE_LOCK",
     "RESIN_OVERRIDE_LOCK",
 ];
+
+/// The variables that order a move to another cloud, after `BALENA_` or `RESIN_`, without which balena's API takes none.
+pub const MOVE_ENDPOINT: &str = "COTTER_MOVE_ENDPOINT";
+pub const MOVE_FLEET: &str = "COTTER_MOVE_FLEET";
+pub const MOVE_KEY: &str = "COTTER_MOVE_KEY";
 
 /// The apps that hold the balena supervisor itself, by architecture (docs/dev/protocol.md, "Apps to leave out").
 const SUPERVISORS: [&str; 5] = [
@@ -100,6 +106,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         apps,
         poll_interval: poll_interval(&state.config),
         is_lock_overridden: is_lock_overridden(&state.config),
+        moves_to: move_order(&state.config),
     })
 }
 
@@ -225,6 +232,17 @@ fn is_lock_overridden(config: &BTreeMap<String, String>) -> bool {
         _ => None,
     };
     OVERRIDE_KEYS.into_iter().find_map(word).unwrap_or(false)
+}
+
+/// Returns the order to move to another cloud.
+fn move_order(config: &BTreeMap<String, String>) -> Option<MoveOrder> {
+    let value = |name: &str| {
+        let named = ["BALENA", "RESIN"].iter().find_map(|prefix| config.get(&format!("{prefix}_{name}")));
+        named.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    let endpoint = value(MOVE_ENDPOINT)?;
+    let (fleet, key) = (value(MOVE_FLEET).unwrap_or_default(), value(MOVE_KEY).unwrap_or_default());
+    Some(MoveOrder { endpoint, fleet, key })
 }
 
 fn error(path: &str, why: &str) -> TargetError {

@@ -25,6 +25,7 @@ mod joined;
 mod ladder;
 mod logs;
 mod mixed;
+mod moving;
 mod networks;
 mod patience;
 mod platform;

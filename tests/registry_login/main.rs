@@ -23,7 +23,7 @@ use cotter::reconcile::HostAccess as _;
 use cotter::registry::{RegistryError, measure_image, pass};
 use support::{Lab, Program, eventually, http_get};
 use tokens::Tokens;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Another registry over the images of the tests' own, that lets a client in only with `auth`.
 fn guarded(lab: &Lab, auth: &str) -> (Program, String) {
@@ -130,7 +130,12 @@ async fn the_engine_pulls_with_a_token_and_never_has_the_key() {
         matches!(&refused, RegistryError::ForeignRealm { realm, .. } if *realm == tokens.address),
         "{refused}"
     );
-    let host = Host::new(lab.dir(), http.clone(), Some(login("key", &[&address])), Policy::default());
+    let host = Host::new(
+        lab.dir(),
+        http.clone(),
+        watch::Sender::new(Some(login("key", &[&address]))).subscribe(),
+        Policy::default(),
+    );
     let refused = host.pass(&image).await.unwrap_err();
     let answer = format!("if it may be shown there, add {} to cloud.registries", tokens.address);
     assert!(

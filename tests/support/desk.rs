@@ -29,7 +29,7 @@ impl Desk {
     }
 
     #[allow(dead_code, reason = "most tests use the defaults")]
-    /// With these settings, but for those that every test has.
+    /// With further settings.
     pub(crate) async fn open_with(dir: &Path, settings: RawConfig) -> Self {
         let raw = RawConfig {
             listen: Some("127.0.0.1:0".into()),

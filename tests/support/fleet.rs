@@ -16,6 +16,8 @@ pub struct FleetServer {
     log: PathBuf,
     poll_interval: String,
     limits: Vec<PathBuf>,
+    /// The URL of its database, if it has one.
+    store: Option<String>,
     /// "http://127.0.0.1:7300"; stays the same when the server is started again.
     pub url: String,
 }
@@ -52,6 +54,23 @@ impl FleetServer {
             log: dir.join("fleet.log"),
             poll_interval: "1s".to_owned(),
             limits,
+            store: None,
+            url: "http://127.0.0.1:0".to_owned(),
+        };
+        server.start_again();
+        server
+    }
+
+    /// As [`start_in`](Self::start_in), with its records in a database and the rest in `dir/NAME`.
+    #[track_caller]
+    pub fn start_on(store: &str, dir: &Path, name: &str) -> Self {
+        let mut server = Self {
+            program: None,
+            data: dir.join(name),
+            log: dir.join(format!("{name}.log")),
+            poll_interval: "1s".to_owned(),
+            limits: Vec::new(),
+            store: Some(store.to_owned()),
             url: "http://127.0.0.1:0".to_owned(),
         };
         server.start_again();
@@ -72,11 +91,14 @@ impl FleetServer {
         let listen = self.url.trim_start_matches("http://");
         command.args(["serve", "--listen", listen, "--poll-interval", &self.poll_interval]);
         command.arg("--data-dir").arg(&self.data);
+        if let Some(store) = &self.store {
+            command.env("COTTER_FLEET_STORE", store);
+        }
         let mut program = Program::start("the fleet server", command, &self.log);
         let address = eventually("the fleet server listens", Duration::from_secs(10), || {
             assert!(program.is_running(), "the fleet server ended: {}", program.log());
             let log = program.log();
-            let rest = log.split_once("127.0.0.1:")?.1;
+            let rest = log.split_once("://127.0.0.1:")?.1;
             let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
             let is_whole = rest.len() > port.len() && self.token_file().exists();
             (is_whole && !port.is_empty()).then(|| format!("127.0.0.1:{port}"))

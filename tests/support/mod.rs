@@ -29,10 +29,12 @@ mod images;
 mod lab;
 pub mod metrics;
 mod podman;
+mod postgres;
 mod program;
 mod proxy;
 mod registry;
 pub mod schema;
+mod wall;
 mod watch;
 
 use std::fmt::Debug;
@@ -47,9 +49,11 @@ pub use fleet::{Fleet, FleetServer};
 pub use http::{Answer, http_get, unix_get};
 pub use lab::{Lab, Parts};
 pub use podman::{Podman, unmount_below, until_interfaces_stay};
+pub use postgres::{PASSWORD, Postgres};
 pub use program::{Io, Program};
 pub use proxy::EngineProxy;
 pub use registry::{Instead, Question, RegistryProxy};
+pub use wall::Wall;
 pub use watch::Watch;
 
 /// What `look` gives once it gives something, asked every 50 ms.

@@ -153,6 +153,7 @@ fn packages_are_installed(machine: &Machine, packages: &Packages, log: &Log) {
     machine.run(&["systemctl", "is-enabled", "--quiet", AGENT]);
     assert_eq!(machine.unit("ActiveState"), "inactive", "an agent without a cloud was started");
     assert!(!machine.succeeds(&["systemctl", "is-enabled", "--quiet", "cotter-fleet.service"]));
+    assert!(!machine.succeeds(&["systemctl", "is-enabled", "--quiet", "cotter-fleet-backup.timer"]));
     machine.run(&["getent", "group", "cotter"]);
     for (page, text) in [("man1/cotter-status.1.gz", "cotter status"), ("man8/cotter-fleet.8.gz", "serve")] {
         let file = machine.file(&format!("usr/share/man/{page}")).display().to_string();
@@ -164,6 +165,8 @@ fn packages_are_installed(machine: &Machine, packages: &Packages, log: &Log) {
         AGENT,
         "cotter-agent@.service",
         "cotter-fleet.service",
+        "cotter-fleet-backup.service",
+        "cotter-fleet-backup.timer",
         "cotter-agent.socket",
         "cotter-agent-control.socket",
         "run-cotter-services.mount",

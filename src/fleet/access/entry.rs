@@ -29,6 +29,9 @@ pub struct Entry {
     pub count: usize,
     /// The numbers of the fleets of these things.
     pub fleets: Vec<u64>,
+    /// What was changed about the things, e.g. to which release they were pinned. Without values of variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
     /// As the client said it.
     pub why: Option<String>,
     pub outcome: Outcome,
@@ -48,7 +51,7 @@ pub struct By {
 /// A record that an act changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Thing {
-    /// `fleet`, `device`, `release`, `provisioning key`, `user` or `token`.
+    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token` or `rollout`.
     pub kind: String,
     /// Its uuid, commit, id or name.
     pub id: String,
@@ -76,6 +79,10 @@ pub struct Which {
     pub fleet: Option<u64>,
     /// Name of a user or a token, or id of a token.
     pub by: Option<String>,
+    /// The uuid of a device.
+    pub device: Option<String>,
+    /// A part of what the request was for.
+    pub what: Option<String>,
     pub since: Option<Timestamp>,
     /// Exclusive.
     pub until: Option<Timestamp>,
@@ -95,7 +102,11 @@ impl Which {
                 !entry.fleets.is_empty() && entry.fleets.iter().all(|fleet| scope.has(*fleet))
             }
         };
+        let is_of = |uuid: &String| entry.things.iter().any(|it| it.kind == "device" && it.id == *uuid);
+        let is_what = |what: &String| entry.what.contains(&what.to_lowercase());
         is_seen
+            && self.device.as_ref().is_none_or(is_of)
+            && self.what.as_ref().is_none_or(is_what)
             && self.fleet.is_none_or(|fleet| entry.fleets.contains(&fleet))
             && self.by.as_ref().is_none_or(is_by)
             && self.since.is_none_or(|since| since <= entry.at)

@@ -34,7 +34,7 @@ pub enum Permission {
     Variables,
     /// Read the audit trail.
     Audit,
-    /// Manage users and tokens, and back up all records.
+    /// Manage users and tokens, back up all records, export secrets, import, and send devices to another server.
     Administer,
 }
 
@@ -103,7 +103,9 @@ impl Permission {
             Self::Fleets => "create, change, rename and delete fleets",
             Self::Variables => "set and remove variables",
             Self::Audit => "read the audit trail",
-            Self::Administer => "manage users and tokens, and back up all records",
+            Self::Administer => {
+                "manage users and tokens, back up, import, and send devices to another server"
+            }
         }
     }
 }

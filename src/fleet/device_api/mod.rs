@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, patch};
 
-use super::records::Records;
+use super::records::{ActError, Records};
 use super::secret;
 use crate::fleet::policy::KeyHash;
 use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
@@ -108,4 +108,12 @@ fn key_required() -> Response {
 fn failed(error: &dyn std::error::Error) -> Response {
     super::operator_api::log_failure(error);
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+/// The answer if an act was not written. That the database is lost is in the log already.
+fn not_written(error: &ActError) -> Response {
+    if matches!(error, ActError::Store(error) if error.is_of_database()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, listen::RETRY_AFTER)]).into_response();
+    }
+    failed(error)
 }

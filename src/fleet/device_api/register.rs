@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{DELETED, LARGEST_REGISTRATION, NotServed, TAKES_NAMES, failed, key_of, key_required};
+use super::{
+    DELETED, LARGEST_REGISTRATION, NotServed, TAKES_NAMES, failed, key_of, key_required, not_written,
+};
 use crate::fleet::policy::{KeyHash, NewDevice, Refusal, World, check_device_key};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
@@ -49,8 +51,12 @@ pub(super) async fn may_register(
     let no = |status: StatusCode, why: String| {
         (status, TAKES_NAMES, axum::Json(json!({ "error": why }))).into_response()
     };
+    let key = key_of(&headers, &query);
+    if key.as_ref().is_none_or(|key| records.world().provisioning_key(key).is_none()) {
+        records.refresh_for_unknown().await;
+    }
     let world = records.world();
-    let Some(key) = key_of(&headers, &query).and_then(|key| world.provisioning_key(&key)) else {
+    let Some(key) = key.and_then(|key| world.provisioning_key(&key)) else {
         return no(StatusCode::UNAUTHORIZED, UNKNOWN_KEY.to_owned());
     };
     if let Err(busy) = visit.admit(Rank::Ordinary) {
@@ -82,6 +88,9 @@ pub(super) async fn register(
     body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
+    if records.world().provisioning_key(&key).is_none() {
+        records.refresh_for_unknown().await;
+    }
     let fleet = match fleet_of(&records.world(), &key) {
         Ok(fleet) => fleet,
         Err(refused) => return *refused,
@@ -127,7 +136,7 @@ pub(super) async fn register(
             (StatusCode::CREATED, axum::Json(answer)).into_response()
         }
         Err(ActError::Refused(refusal)) => refused(&refusal),
-        Err(error) => failed(&error),
+        Err(error) => not_written(&error),
     }
 }
 

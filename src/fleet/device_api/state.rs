@@ -11,13 +11,19 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, prefer, read};
+use super::{
+    DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, not_written, prefer,
+    read,
+};
 use crate::fleet::parked::{Place, Woken};
 use crate::fleet::policy::{KeyHash, Reported, World};
 use crate::fleet::records::{ActError, Records, Target};
 use crate::fleet::{clock, render, report};
 use crate::listen::{Rank, Received, Visit};
 use crate::model::DeviceUuid;
+
+/// The etag of a device without a target while the server is paused. A 304 without one would mean that it was deleted.
+const PAUSED: &str = "\"paused\"";
 
 /// What a poll asks for. Kept while it waits, so it has nothing else of the request.
 struct Poll {
@@ -45,9 +51,13 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Response {
     let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
-    let poll = Poll { uuid: DeviceUuid::parse(&uuid).ok(), key: key_of(&headers, &query), knows };
+    let uuid = DeviceUuid::parse(&uuid).ok();
+    let poll = Poll { uuid, key: key_of(&headers, &query), knows };
+    if let Some(response) = poll.catch_up(&records).await {
+        return response;
+    }
     let Some(seconds) = prefer::wait(&headers) else { return poll.look(&records, &visit).into_response() };
-    drop((uuid, query, headers));
+    drop((query, headers));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let applied = |response: Response| ([prefer::applied(seconds)], response).into_response();
     let mut place: Option<(Place, u64)> = None;
@@ -72,6 +82,31 @@ pub(super) async fn get(
 }
 
 impl Poll {
+    /// Takes over what other servers have written, if this one may be behind. Returns the response if it cannot.
+    async fn catch_up(&self, records: &Records) -> Option<Response> {
+        let world = records.world();
+        world.position()?;
+        let Some(device) = self.uuid.as_ref().and_then(|uuid| world.device(uuid)) else {
+            records.refresh_for_unknown().await;
+            return None;
+        };
+        if self.key.as_ref() != Some(&device.key) || !self.is_ahead_of(&world) {
+            return None;
+        }
+        drop(world);
+        if !records.refresh().await {
+            let etag = self.knows.clone().unwrap_or_default();
+            return Some((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
+        }
+        None
+    }
+
+    /// Returns whether the device has its target from newer records, which other servers have.
+    fn is_ahead_of(&self, world: &World) -> bool {
+        let Some(own) = world.position() else { return false };
+        self.knows.as_deref().and_then(render::position).is_some_and(|position| position > own)
+    }
+
     /// Answers from the records as they are. All devices repeat this, so an unchanged target costs two hashes and a few
     /// look-ups.
     fn look(&self, records: &Records, visit: &Visit) -> Looked {
@@ -92,7 +127,16 @@ impl Poll {
         if let Err(busy) = visit.admit(Rank::Ordinary) {
             return Looked::Answered(NotServed::from(busy).into_response());
         }
-        let knows = |etag: &str| self.knows.as_ref().is_some_and(|tags| render::is_same(tags, etag));
+        if records.is_paused() {
+            records.saw(&device.uuid, clock::now());
+            let has = self.knows.clone().unwrap_or_else(|| PAUSED.to_owned());
+            return Looked::Answered((StatusCode::NOT_MODIFIED, [(ETAG, has)]).into_response());
+        }
+        // If the newest records are older than what the device has, the database was restored from a backup. Then the device
+        // gets its target in any case, with an etag of now.
+        let is_restored = self.is_ahead_of(&world);
+        let knows =
+            |etag: &str| !is_restored && self.knows.as_ref().is_some_and(|tags| render::is_same(tags, etag));
         let target = records.target(device, &world, knows);
         records.saw(&device.uuid, clock::now());
         Looked::Answered(match target {
@@ -127,6 +171,9 @@ pub(super) async fn patch(
     body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
+    if records.world().device_with_key(&key).is_none() {
+        records.refresh_for_unknown().await;
+    }
     let uuid = {
         let world = records.world();
         match world.device_with_key(&key) {
@@ -178,7 +225,7 @@ async fn store(records: &Arc<Records>, uuid: DeviceUuid, body: Received) -> Resp
         Ok(Err(report::BadReport::NotYours)) | Err(ActError::Refused(_)) => {
             StatusCode::UNAUTHORIZED.into_response()
         }
-        Err(error) => failed(&error),
+        Err(error) => not_written(&error),
     }
 }
 

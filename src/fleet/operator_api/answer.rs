@@ -1,28 +1,33 @@
-//! Reads requests, and writes errors as `{"error":{"code","message"}}`.
+//! Reads requests, and writes errors as `{"error":{"code","message","rule","remedy"}}`.
+
+use std::fmt::Display;
+use std::sync::Arc;
 
 use axum::extract::{self, FromRequest, FromRequestParts, Query, Request};
-use axum::http::header::RETRY_AFTER as RETRY_AFTER_HEADER;
+use axum::http::header::{ETAG, RETRY_AFTER as RETRY_AFTER_HEADER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::LARGEST_REQUEST;
-use crate::fleet::access::{AccessRefusal, By, Role};
+use super::repeat::Key;
+use crate::fleet::access::{AccessRefusal, By, Role, TokenEnd};
 use crate::fleet::gate::{Caller, NotSignedIn};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
 use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
 use crate::model::text::shortened;
 use crate::model::with_causes;
-use crate::wire::operator_api::{ErrorView, Failure, RefusalView};
+use crate::wire::operator_api::{Code, ErrorView, Failure, RefusalView};
 
 /// An error answer.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    failure: Failure,
+    failure: Box<Failure>,
     retry_after: Option<u64>,
+    etag: Option<String>,
 }
 
 /// Why a request failed, for the audit trail: an extension of the response.
@@ -30,61 +35,77 @@ pub(super) struct ApiError {
 pub(super) struct Failed(pub(super) Failure);
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let failure =
-            Failure { code: code.to_owned(), message: message.into(), rule: None, refusals: Vec::new() };
-        Self { status, failure, retry_after: None }
+    /// An error for which there is no remedy but what its message says.
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        let failure = Failure {
+            code: code.to_string(),
+            message: message.into(),
+            rule: None,
+            remedy: None,
+            refusals: Vec::new(),
+        };
+        let status = StatusCode::from_u16(code.word_and_status().1);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, failure: Box::new(failure), retry_after: None, etag: None }
+    }
+
+    /// An error with what is wrong, and what to do.
+    pub(super) fn with_remedy(code: Code, wrong: impl Display, remedy: impl Into<String>) -> Self {
+        let remedy = remedy.into();
+        let mut error = Self::new(code, format!("{wrong}; {remedy}"));
+        error.failure.remedy = Some(remedy);
+        error
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+        Self::new(Code::BadRequest, message)
     }
 
     /// The role of a token is too low.
     pub(super) fn needs_role(Caller { by, role, .. }: &Caller, least: Role) -> Self {
         let more = if least == Role::Admin { "" } else { ", or a higher one" };
-        let message = format!(
-            "this needs the role {least}{more}, and token {} has the role {role}; ask an admin for a token with it (`cotter token create --role {least}`)",
-            label(by)
-        );
-        Self::forbidden("role", message)
+        let wrong = format!("this needs the role {least}{more}, and token {} has the role {role}", label(by));
+        let remedy = format!("ask an admin for a token with it (`cotter token create --role {least}`)");
+        Self::with_remedy(Code::Forbidden, wrong, remedy).by_rule("role")
     }
 
     /// A token for some fleets.
     pub(super) fn needs_all_fleets(Caller { by, .. }: &Caller) -> Self {
-        let message = format!(
-            "this needs a token for all fleets, and token {} is for some; ask an admin for one (`cotter token create` without --fleet)",
-            label(by)
-        );
-        Self::forbidden("out_of_scope", message)
+        let wrong = format!("this needs a token for all fleets, and token {} is for some", label(by));
+        let remedy = "ask an admin for one (`cotter token create` without --fleet)";
+        Self::with_remedy(Code::Forbidden, wrong, remedy).by_rule("out_of_scope")
     }
 
-    fn forbidden(rule: &str, message: String) -> Self {
-        let mut error = Self::new(StatusCode::FORBIDDEN, "forbidden", message);
-        error.failure.rule = Some(rule.to_owned());
-        error
+    fn by_rule(mut self, rule: &str) -> Self {
+        self.failure.rule = Some(rule.to_owned());
+        self
     }
 
     /// The server itself failed.
     pub(super) fn failed(error: &dyn std::error::Error) -> Self {
         log_failure(error);
-        let message = format!("the server could not make the answer: {}", with_causes(error));
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+        Self::new(Code::Internal, format!("the server could not make the answer: {}", with_causes(error)))
     }
 
     /// Too many requests are in progress.
     pub(super) fn busy() -> Self {
-        let message = format!("the server is busy with too many requests; try again in {RETRY_AFTER} s");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).after(RETRY_AFTER)
+        let remedy = format!("try again in {RETRY_AFTER} s");
+        Self::with_remedy(Code::Busy, "the server is busy with too many requests", remedy).after(RETRY_AFTER)
+    }
+
+    /// Returns what is wrong.
+    pub(super) fn message(self) -> String {
+        self.failure.message
     }
 
     /// Too many requests of the same token are in progress, or of all that are no admins.
     pub(super) fn too_many(Caller { by, .. }: &Caller) -> Self {
-        let message = format!(
-            "too many requests of token {} are in progress, or of all tokens that are not of admins; read their answers, and try again in {RETRY_AFTER} s",
+        let wrong = format!(
+            "too many requests of token {} are in progress, or of all tokens that are not of admins",
             label(by)
         );
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).after(RETRY_AFTER)
+        let remedy = format!("read their answers, and try again in {RETRY_AFTER} s");
+        Self::with_remedy(Code::Busy, wrong, remedy).after(RETRY_AFTER)
     }
 
     /// The client may try again after these seconds.
@@ -101,22 +122,25 @@ const MOST_REFUSALS: usize = 50;
 
 /// Cuts what is too long for an answer.
 fn bounded(failure: Failure) -> Failure {
-    let Failure { code, message, rule, mut refusals } = failure;
+    let Failure { code, message, rule, remedy, mut refusals } = failure;
     refusals.truncate(MOST_REFUSALS);
     for RefusalView { path, why } in &mut refusals {
         *path = shortened(path, LONGEST_TEXT);
         *why = shortened(why, LONGEST_TEXT);
     }
-    Failure { code, message: shortened(&message, LONGEST_MESSAGE), rule, refusals }
+    Failure { code, message: shortened(&message, LONGEST_MESSAGE), rule, remedy, refusals }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let failure = bounded(self.failure);
+        let failure = bounded(*self.failure);
         let failed = Failed(failure.clone());
         let mut response = (self.status, axum::Json(ErrorView { error: failure })).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER_HEADER, HeaderValue::from(seconds));
+        }
+        if let Some(etag) = self.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
+            response.headers_mut().insert(ETAG, etag);
         }
         response.extensions_mut().insert(failed);
         response
@@ -128,19 +152,26 @@ impl From<NotSignedIn> for ApiError {
         match refused {
             NotSignedIn::Unknown => {
                 let message = "this needs a token: send `Authorization: Bearer <token>` with a token that `cotter token create` made, or with the content of operator.token in the server's data folder";
-                Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
+                let mut error = Self::new(Code::NotPermitted, message);
+                error.failure.remedy = message.split_once(": ").map(|(_, remedy)| remedy.to_owned());
+                error
             }
             NotSignedIn::Ended { token, user, end } => {
-                let message = AccessRefusal::TokenEnded { token, user, end }.to_string();
-                Self::new(StatusCode::UNAUTHORIZED, "token_ended", message)
+                let new = match end {
+                    TokenEnd::UserDisabled(_) => format!("`cotter user enable {user}`, and then a new token"),
+                    TokenEnd::Revoked(_) | TokenEnd::Expired(_) => {
+                        format!("a new one (`cotter token create {user}`)")
+                    }
+                };
+                let wrong = format!("token {token} of {user} {end}");
+                Self::with_remedy(Code::TokenEnded, wrong, format!("ask an admin for {new}"))
             }
             NotSignedIn::TooMany { wait } => {
                 // Whole seconds, at least 1.
                 let seconds = wait.as_secs() + 1;
-                let message = format!(
-                    "this token is not accepted, and your address has sent too many of such; correct the token, and try again in {seconds} s"
-                );
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tokens", message).after(seconds)
+                let wrong = "this token is not accepted, and your address has sent too many of such";
+                let remedy = format!("correct the token, and try again in {seconds} s");
+                Self::with_remedy(Code::TooManyTokens, wrong, remedy).after(seconds)
             }
         }
     }
@@ -156,25 +187,23 @@ fn label(By { user, token, .. }: &By) -> String {
     user.as_ref().map_or_else(|| token.clone(), |user| format!("{token} of {user}"))
 }
 
-fn of_access(refusal: &AccessRefusal) -> (StatusCode, &'static str) {
+fn of_access(refusal: &AccessRefusal) -> Code {
     match refusal {
-        AccessRefusal::NoSuchUser { .. } | AccessRefusal::NoSuchToken { .. } => {
-            (StatusCode::NOT_FOUND, "not_found")
-        }
-        AccessRefusal::TokenEnded { .. } => (StatusCode::UNAUTHORIZED, "token_ended"),
-        AccessRefusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
-        AccessRefusal::BadName { .. } | AccessRefusal::NoFleets => (StatusCode::BAD_REQUEST, "bad_request"),
+        AccessRefusal::NoSuchUser { .. } | AccessRefusal::NoSuchToken { .. } => Code::NotFound,
+        AccessRefusal::TokenEnded { .. } => Code::TokenEnded,
+        AccessRefusal::Ambiguous { .. } => Code::Ambiguous,
+        AccessRefusal::BadName { .. } | AccessRefusal::NoFleets => Code::BadRequest,
         AccessRefusal::UserTaken { .. }
         | AccessRefusal::TokenTaken { .. }
         | AccessRefusal::Disabled { .. }
         | AccessRefusal::AdminOfSome
-        | AccessRefusal::TooMany { .. } => (StatusCode::CONFLICT, "refused"),
+        | AccessRefusal::TooMany { .. } => Code::Refused,
     }
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let (status, code) = match &refusal {
+        let code = match &refusal {
             Refusal::NoSuchFleet { .. }
             | Refusal::NotOfKey { .. }
             | Refusal::NoSuchDevice { .. }
@@ -182,18 +211,24 @@ impl From<Refusal> for ApiError {
             | Refusal::NoSuchKey { .. }
             | Refusal::NoSuchService { .. }
             | Refusal::NoSuchVariable { .. }
-            | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
-            Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
-            Refusal::OutOfScope { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+            | Refusal::NoRollout { .. }
+            | Refusal::NoSuchRelease { .. } => Code::NotFound,
+            Refusal::NoDeviceMatches { .. } => Code::NoMatch,
+            Refusal::OutOfScope { .. } => Code::Forbidden,
             Refusal::Access(refusal) => of_access(refusal),
-            Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
+            Refusal::Ambiguous { .. } => Code::Ambiguous,
             Refusal::BadText { .. }
             | Refusal::BadVariable { .. }
             | Refusal::BadVariableName { .. }
             | Refusal::VariablesTooLarge { .. }
             | Refusal::BadDeviceKey { .. }
-            | Refusal::OutOfRange { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
-            Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
+            | Refusal::BadRollout { .. }
+            | Refusal::OutOfRange { .. } => Code::BadRequest,
+            Refusal::NotAsExpected { .. } => Code::PreconditionFailed,
+            Refusal::KeyReused => Code::KeyReused,
+            Refusal::DoneAlready { .. } => Code::DoneAlready,
+            Refusal::ShownOnce { .. } => Code::ShownOnce,
+            Refusal::Unsupported { .. } => Code::Unsupported,
             Refusal::FleetNameTaken { .. }
             | Refusal::FleetHasDevices { .. }
             | Refusal::FleetGone { .. }
@@ -215,12 +250,22 @@ impl From<Refusal> for ApiError {
             | Refusal::TooManyBars { .. }
             | Refusal::MatchChanged { .. }
             | Refusal::UuidTaken { .. }
-            | Refusal::KeyTaken => (StatusCode::CONFLICT, "refused"),
+            | Refusal::Differs { .. }
+            | Refusal::NotImported { .. }
+            | Refusal::CannotRollOut { .. }
+            | Refusal::RolloutGoesOn { .. }
+            | Refusal::NotNow { .. }
+            | Refusal::RolledOut { .. }
+            | Refusal::KeyTaken => Code::Refused,
         };
-        let mut error = Self::new(status, code, refusal.to_string());
-        error.failure.rule = Some(refusal.rule().to_owned());
-        if let Refusal::Unsupported { refusals } = refusal {
-            error.failure.refusals = refusals.into_iter().map(Into::into).collect();
+        let mut error = Self::new(code, refusal.to_string()).by_rule(refusal.rule());
+        error.failure.remedy = refusal.remedy();
+        if let Refusal::NotAsExpected { etag, .. } = &refusal {
+            error.etag = Some(etag.clone());
+        }
+        if let Refusal::Unsupported { refusals } | Refusal::NotImported { refusals } = refusal {
+            let refusals = refusals.into_iter().take(MOST_REFUSALS);
+            error.failure.refusals = refusals.map(Into::into).collect();
         }
         error
     }
@@ -230,10 +275,15 @@ impl From<ActError> for ApiError {
     fn from(error: ActError) -> Self {
         match error {
             ActError::Refused(refusal) => refusal.into(),
+            // That the database is lost is in the log already.
+            ActError::Store(error) if error.is_of_database() => {
+                let code = if error.is_unknown() { Code::OutcomeUnknown } else { Code::DatabaseLost };
+                Self::new(code, with_causes(&*error)).after(RETRY_AFTER)
+            }
             ActError::Store(_) | ActError::Stopping => {
                 log_failure(&error);
                 let message = format!("the server could not write its records: {}", with_causes(&error));
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", message)
+                Self::new(Code::Storage, message)
             }
         }
     }
@@ -242,11 +292,11 @@ impl From<ActError> for ApiError {
 impl From<Unread> for ApiError {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::TooLarge => {
-                let message = "the request is larger than 256 kB";
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-            }
-            Unread::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", unread.to_string()),
+            Unread::TooLarge => Self::new(
+                Code::TooLarge,
+                "the request is larger than this route takes: 256 kB, and 16 MiB for an import",
+            ),
+            Unread::TooSlow => Self::new(Code::TooSlow, unread.to_string()),
             Unread::Busy => Self::busy(),
             Unread::Broken => Self::bad_request(unread.to_string()),
         }
@@ -302,10 +352,14 @@ async fn read<T: DeserializeOwned>(
         .cloned()
         .ok_or_else(|| ApiError::from(NotSignedIn::Unknown))?;
     let is_json = may_be_json(request.headers());
+    let key = request.extensions().get::<Arc<Key>>().cloned();
     let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
+    if let Some(key) = key {
+        key.has_body(&bytes);
+    }
     if !is_json && !bytes.is_empty() {
         let message = "the request must be JSON, with the header `Content-Type: application/json`";
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+        return Err(ApiError::new(Code::UnsupportedMediaType, message));
     }
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     from_json(text).map_err(refused)
@@ -343,11 +397,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 pub(in crate::fleet) async fn no_such_route(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(200).collect();
     let message = format!("there is no {path}");
-    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", message).into_response()
+    ApiError::new(Code::NoSuchRoute, message).into_response()
 }
 
 /// The answer for a method that a path does not take.
 pub(in crate::fleet) async fn no_such_method(request: Request) -> Response {
     let message = format!("{} does not take {}", request.uri().path(), request.method());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", message).into_response()
+    ApiError::new(Code::NoSuchMethod, message).into_response()
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

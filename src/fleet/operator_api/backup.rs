@@ -1,60 +1,44 @@
 //! `/api/v1/backup`: a copy of all records at one moment.
 
-use std::error::Error;
+use axum::response::Response;
 
-use axum::body::{Body, Bytes};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use futures_util::stream;
-use tokio::sync::mpsc;
-
-use super::answer::log_failure;
 use super::desk::Desk;
+use super::stream::{Broken, Lines, json_lines};
 use crate::fleet::access::Which;
 use crate::fleet::backup::Writer;
 use crate::fleet::clock;
 use crate::fleet::policy::Change;
 
-/// Bytes that are sent at once.
-const PIECE: usize = 64 * 1024;
-
-/// Pieces that are made before the client has read them.
-const AHEAD: usize = 4;
-
 /// Records of the audit trail that are read at once.
 const OF_THE_TRAIL: usize = 1000;
+
+/// Bytes after which the token is checked again.
+const BETWEEN_CHECKS: usize = 64 * 1024;
 
 /// Sends a backup of the records as they are now. It is made while it is sent, so it takes little memory. An answer that ends
 /// early has no last line, and so is no good backup.
 pub(super) async fn download(desk: Desk) -> Response {
-    let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = write(&desk, &sender) {
-            log_failure(error.as_ref());
-        }
-    });
-    let pieces = stream::unfold(receiver, async |mut receiver| {
-        let piece = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), receiver))
-    });
-    ([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(Box::pin(pieces))).into_response()
+    json_lines(move |lines| write(&desk, lines))
 }
 
 /// Writes until the end, or until the client has gone. The audit trail is as old as the other records.
-fn write(desk: &Desk, to: &mpsc::Sender<Bytes>) -> Result<(), Box<dyn Error + Send + Sync>> {
+fn write(desk: &Desk, to: &mut Lines) -> Result<(), Broken> {
     let world = desk.world();
-    let (mut writer, mut piece) = Writer::begin(clock::now())?;
-    let mut take = |piece: &mut Vec<u8>, record: &Change| {
-        piece.extend(writer.record(record)?);
-        if piece.len() < PIECE {
-            return Ok(true);
+    let (mut writer, head) = Writer::begin(clock::now())?;
+    to.take(&head);
+    let mut sent = 0;
+    let mut take = |record: &Change| {
+        let line = writer.record(record)?;
+        sent += line.len();
+        if sent >= BETWEEN_CHECKS {
+            // The client may take long to read, and its token may end meanwhile.
+            desk.check_token()?;
+            sent = 0;
         }
-        // The client may take long to read, and its token may end meanwhile.
-        desk.check_token()?;
-        Ok::<_, Box<dyn Error + Send + Sync>>(to.blocking_send(std::mem::take(piece).into()).is_ok())
+        Ok::<_, Broken>(to.take(&line))
     };
     for record in world.records() {
-        if !take(&mut piece, &record)? {
+        if !take(&record)? {
             return Ok(());
         }
     }
@@ -62,14 +46,13 @@ fn write(desk: &Desk, to: &mpsc::Sender<Bytes>) -> Result<(), Box<dyn Error + Se
     while let Some(number) = below {
         let page = desk.audit_page(&Which::default(), number, OF_THE_TRAIL)?;
         for entry in page.entries {
-            if !take(&mut piece, &entry.into())? {
+            if !take(&entry.into())? {
                 return Ok(());
             }
         }
         below = page.below;
     }
     desk.check_token()?;
-    piece.extend(writer.end());
-    let _gone = to.blocking_send(piece.into());
+    to.take(&writer.end());
     Ok(())
 }

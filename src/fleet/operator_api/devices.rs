@@ -10,14 +10,18 @@ use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
+use super::etag::{ETag, Tagged};
+use super::membership;
 use super::pages::{self, Page};
 use crate::fleet::clock;
-use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, TagFilter, Tagging, World};
-use crate::fleet::standing::{self, Contact, Standing};
+use crate::fleet::policy::{
+    BadFilter, Change, Choice, Departure, Device, Refusal, Reported, Sight, TagFilter, Tagging, World,
+};
+use crate::fleet::standing::{self, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
-    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
-    PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
+    BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MigrationView, MoveDevice,
+    Nothing, Pin, PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
 
 /// Which devices are listed.
@@ -52,7 +56,7 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
     .await
 }
 
-pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Json<DeviceDetail>, ApiError> {
+pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Response, ApiError> {
     let world = records.world();
     let device = world.find_device(&device)?;
     let reported = world.reported(&device.uuid);
@@ -63,21 +67,23 @@ pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Js
         download_progress: row.progress,
     });
     let account = reported.account.as_deref().cloned().unwrap_or_default();
-    Ok(Json(DeviceDetail {
+    let detail = DeviceDetail {
         waiting: account.waiting,
         evidence: account.evidence,
         device: view(&records, &world, device),
+        rollout: membership::of_device(&world, device, records.last_seen(&world, device).1),
         reported_at: reported.at,
         services: services.collect(),
         reported: reported.fields.clone(),
-    }))
+    };
+    records.read(&ETag::of_device(&world, device), detail)
 }
 
 pub(super) async fn pin(
     records: Desk,
     Path(device): Path<String>,
     Body(Pin { release }): Body<Pin>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, move |world, device| {
         let release = world.find_release(Some(device.fleet), &release)?;
         world.pin_devices(&[device], release)
@@ -89,7 +95,7 @@ pub(super) async fn track_fleet(
     records: Desk,
     Path(device): Path<String>,
     Body(Nothing {}): Body<Nothing>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, |world, device| Ok(world.track_fleet(&[device]))).await
 }
 
@@ -97,7 +103,7 @@ pub(super) async fn tag(
     records: Desk,
     Path(device): Path<String>,
     Body(TagDevice { set, remove }): Body<TagDevice>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     let tagging = Tagging { set, remove };
     change(&records, device, move |world, device| world.tag_device(device, &tagging)).await
 }
@@ -106,7 +112,7 @@ pub(super) async fn move_to(
     records: Desk,
     Path(device): Path<String>,
     Body(MoveDevice { fleet }): Body<MoveDevice>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, move |world, device| Ok(world.move_device(device, world.find_fleet(&fleet)?)))
         .await
 }
@@ -115,7 +121,7 @@ pub(super) async fn rename(
     records: Desk,
     Path(device): Path<String>,
     Body(RenameDevice { name }): Body<RenameDevice>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, move |world, device| world.rename_device(device, name)).await
 }
 
@@ -124,6 +130,7 @@ pub(super) async fn delete(records: Desk, Path(device): Path<String>) -> Result<
     let looking = records.clone();
     let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
+        world.expects(&ETag::of_device(world, device))?;
         let gone = (device.uuid.clone(), view(&looking, world, device));
         Ok((gone, world.delete_devices(&[device], clock::now())?))
     };
@@ -185,8 +192,8 @@ pub(super) async fn delete_many(
 ) -> Result<Json<BulkView>, ApiError> {
     let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
     if filter.is_none() && provisioning_key.is_none() {
-        let message = "name the devices to delete: give filter, provisioning_key, or both";
-        return Err(ApiError::bad_request(message));
+        let remedy = "give filter, provisioning_key, or both";
+        return Err(ApiError::with_remedy(Code::BadRequest, "no devices are named", remedy));
     }
     let wanted = Wanted::new(filter, fleet, provisioning_key)?;
     let act = move |world: &Acting<'_>| {
@@ -208,14 +215,14 @@ pub(super) async fn delete_many(
 }
 
 /// A choice of devices, by names that are not resolved yet.
-struct Wanted {
+pub(super) struct Wanted {
     filter: Option<TagFilter>,
     fleet: Option<String>,
     provisioning_key: Option<String>,
 }
 
 impl Wanted {
-    fn new(
+    pub(super) fn new(
         filter: Option<String>,
         fleet: Option<String>,
         provisioning_key: Option<String>,
@@ -232,7 +239,7 @@ impl Wanted {
     }
 
     /// Returns the devices of a bulk act. There must be some.
-    fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
+    pub(super) fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
         let devices = world.matching(&self.choice(world)?);
         if !devices.is_empty() {
             return Ok(devices);
@@ -279,15 +286,16 @@ async fn change(
     records: &Desk,
     device: String,
     act: impl FnOnce(&Acting<'_>, &Device) -> Result<Vec<Change>, Refusal> + Send + 'static,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
+        world.expects(&ETag::of_device(world, device))?;
         Ok((device.uuid.clone(), act(world, device)?))
     };
     let uuid = records.act(act).await?;
     let world = records.world();
     let device = world.device(&uuid).ok_or(Refusal::NoSuchDevice { given: uuid.to_string() })?;
-    Ok(Json(view(records, &world, device)))
+    Ok(Tagged(ETag::of_device(&world, device), view(records, &world, device)))
 }
 
 pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView {
@@ -308,12 +316,31 @@ pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView
         state,
         why,
         agent: reported.account.as_ref().map(|account| account.agent.clone()),
-        is_online: contact == Contact::Recent,
+        is_online: contact.is_recent(),
         last_seen,
         tags: device.tags.clone(),
         created: device.created,
         provisioning_key: key.map(|key| key.id().to_owned()),
         provisioning_key_name: key.and_then(|key| world.provisioning_key(key)?.name.clone()),
+        migration: device.departure.as_ref().map(|departure| migration(departure, reported)),
+    }
+}
+
+/// Returns the move of a device to another cloud, by what it reported.
+fn migration(departure: &Departure, reported: &Reported) -> MigrationView {
+    let said = reported.account.as_ref().and_then(|account| account.moving.as_ref());
+    let said = said.filter(|moving| moving.to.trim_end_matches('/') == departure.to);
+    let state = match said {
+        Some(moving) if moving.is_done => "moved",
+        Some(moving) if moving.why.is_some() => "failing",
+        Some(_) | None => "ordered",
+    };
+    MigrationView {
+        to: departure.to.clone(),
+        fleet: departure.fleet.clone(),
+        ordered: departure.ordered,
+        state: state.to_owned(),
+        why: said.and_then(|moving| moving.why.clone()).unwrap_or_default(),
     }
 }
 

@@ -10,13 +10,14 @@ use serde::Deserialize;
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
 use super::devices::bulk;
+use super::etag::{ETag, Tagged};
 use super::pages::{self, Page};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::{clock, secret, tally};
 use crate::model::AppId;
 use crate::wire::operator_api::{
-    CreateFleet, DeleteFleet, DeviceState, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet, Pin,
-    RenameFleet,
+    Code, CreateFleet, DeleteFleet, DeviceState, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet,
+    Pin, RenameFleet,
 };
 
 /// Which fleets are listed.
@@ -45,7 +46,11 @@ pub(super) async fn list(
 }
 
 pub(super) async fn show(records: Desk, Path(fleet): Path<String>) -> Result<Response, ApiError> {
-    pages::beside(&records, move |records, world| Ok(view(records, world, world.find_fleet(&fleet)?))).await
+    pages::answer(&records, move |records, world| {
+        let fleet = world.find_fleet(&fleet)?;
+        records.read(&ETag::of_fleet(fleet), view(records, world, fleet))
+    })
+    .await
 }
 
 pub(super) async fn create(
@@ -56,7 +61,11 @@ pub(super) async fn create(
     let uuid = AppId::parse(random()?).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let key = secret::hash(&provisioning_key);
     let new = NewFleet { uuid, name: name.clone(), created: clock::now(), key, registry };
-    records.act(move |world| Ok(((), world.create_fleet(new)?))).await?;
+    let secret = (
+        "the provisioning key",
+        "make another one with `cotter fleet provisioning-key create`, if you did not get it",
+    );
+    records.act_with_secret(secret, move |world| Ok(((), world.create_fleet(new)?))).await?;
     let world = records.world();
     let fleet = view(&records, &world, world.find_fleet(&name)?);
     Ok((StatusCode::CREATED, Json(FleetCreated { fleet, provisioning_key })))
@@ -66,10 +75,11 @@ pub(super) async fn patch(
     records: Desk,
     Path(fleet): Path<String>,
     Body(PatchFleet { registry }): Body<PatchFleet>,
-) -> Result<Json<FleetView>, ApiError> {
+) -> Result<Tagged<FleetView>, ApiError> {
     let name = fleet.clone();
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&name)?;
+        world.expects(&ETag::of_fleet(fleet))?;
         Ok(((), registry.map_or_else(|| Ok(Vec::new()), |registry| world.set_registry(fleet, &registry))?))
     };
     records.act(act).await?;
@@ -80,9 +90,10 @@ pub(super) async fn rename(
     records: Desk,
     Path(fleet): Path<String>,
     Body(RenameFleet { name }): Body<RenameFleet>,
-) -> Result<Json<FleetView>, ApiError> {
+) -> Result<Tagged<FleetView>, ApiError> {
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
+        world.expects(&ETag::of_fleet(fleet))?;
         Ok((fleet.number, world.rename_fleet(fleet, name)?))
     };
     let number = records.act(act).await?;
@@ -98,6 +109,7 @@ pub(super) async fn delete(
     let looking = records.clone();
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
+        world.expects(&ETag::of_fleet(fleet))?;
         let devices: Vec<_> = world.devices().filter(|device| device.fleet == fleet.number).collect();
         let changes = world.delete_fleet(fleet, with_devices, clock::now())?;
         if let Some(expected) = expected.filter(|expected| *expected != devices.len()) {
@@ -122,10 +134,11 @@ pub(super) async fn pin(
     records: Desk,
     Path(fleet): Path<String>,
     Body(Pin { release }): Body<Pin>,
-) -> Result<Json<FleetView>, ApiError> {
+) -> Result<Tagged<FleetView>, ApiError> {
     let name = fleet.clone();
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&name)?;
+        world.expects(&ETag::of_fleet(fleet))?;
         let release = world.find_release(Some(fleet.number), &release)?;
         Ok(((), world.pin_fleet(fleet, release)?))
     };
@@ -137,16 +150,21 @@ pub(super) async fn track_latest(
     records: Desk,
     Path(fleet): Path<String>,
     Body(Nothing {}): Body<Nothing>,
-) -> Result<Json<FleetView>, ApiError> {
+) -> Result<Tagged<FleetView>, ApiError> {
     let name = fleet.clone();
-    records.act(move |world| Ok(((), world.track_latest(world.find_fleet(&name)?)?))).await?;
+    let act = move |world: &Acting<'_>| {
+        let fleet = world.find_fleet(&name)?;
+        world.expects(&ETag::of_fleet(fleet))?;
+        Ok(((), world.track_latest(fleet)?))
+    };
+    records.act(act).await?;
     shown(&records, &fleet)
 }
 
-fn shown(records: &Desk, fleet: &str) -> Result<Json<FleetView>, ApiError> {
+fn shown(records: &Desk, fleet: &str) -> Result<Tagged<FleetView>, ApiError> {
     let world = records.world();
-    let found: Result<&Fleet, Refusal> = world.find_fleet(fleet);
-    Ok(Json(view(records, &world, found?)))
+    let found: &Fleet = world.find_fleet(fleet)?;
+    Ok(Tagged(ETag::of_fleet(found), view(records, &world, found)))
 }
 
 fn view(records: &Desk, world: &World, fleet: &Fleet) -> FleetView {
@@ -174,6 +192,5 @@ fn view_of(world: &World, fleet: &Fleet, states: BTreeMap<DeviceState, usize>) -
 
 /// Makes a new key or uuid.
 pub(super) fn random() -> Result<String, ApiError> {
-    secret::token()
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error.to_string()))
+    secret::token().map_err(|error| ApiError::new(Code::Internal, error.to_string()))
 }

@@ -14,7 +14,7 @@ use super::fleets::random;
 use super::pages;
 use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};
 use crate::fleet::{clock, secret, tally};
-use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
+use crate::wire::operator_api::{Code, CreateKey, KeyCreated, KeyView, Nothing};
 
 /// The accepted lifetimes of a key that expires.
 const EXPIRY: std::ops::RangeInclusive<Duration> =
@@ -45,7 +45,8 @@ pub(super) async fn create(
         let fleet = world.find_fleet(&fleet)?;
         Ok((fleet.name.clone(), world.create_key(fleet, new)?))
     };
-    let fleet = records.act(act).await?;
+    let secret = ("the provisioning key", "revoke it and make another one, if you did not get it");
+    let fleet = records.act_with_secret(secret, act).await?;
     let world = records.world();
     let details = world.provisioning_key(&hash).map(|key| view(&world, key, None));
     let details = details.ok_or_else(|| ApiError::bad_request("the key is gone already"))?;
@@ -74,7 +75,11 @@ pub(super) fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
     let shown: String = text.chars().take(64).collect();
     wait.ok_or_else(|| {
         let accepts = "write a time such as 12h, 30d or 1y, from 1min to 10 years";
-        ApiError::bad_request(format!("expires_in = {shown:?} is not accepted: {accepts}"))
+        ApiError::with_remedy(
+            Code::BadRequest,
+            format_args!("expires_in = {shown:?} is not accepted"),
+            accepts,
+        )
     })
 }
 

@@ -20,6 +20,8 @@ pub(in crate::fleet) struct Needs {
     pub(in crate::fleet) permission: Permission,
     pub(in crate::fleet) reach: Reach,
     pub(in crate::fleet) what: &'static str,
+    /// Whether it is about one thing that has an ETag, so that the request may have conditions.
+    pub(in crate::fleet) has_etag: bool,
 }
 
 impl Method {

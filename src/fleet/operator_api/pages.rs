@@ -1,25 +1,32 @@
 //! Long lists: made from a snapshot on a thread of its own, so that they hold up no poll, and answered page by page.
 
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::answer::ApiError;
 use super::desk::{Desk, Seen};
-use crate::wire::operator_api::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+use super::etag::{self, ETag};
+use crate::wire::operator_api::{Code, LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 
 /// A page: its rows, and the cursor of the last one if there are more.
 #[derive(Debug)]
 pub(super) struct Page<T> {
     rows: Vec<T>,
     next: Option<String>,
+    etag: Option<ETag>,
 }
 
 impl<T> Page<T> {
     /// A page whose rows are chosen already.
     pub(super) fn with(rows: Vec<T>, next: Option<String>) -> Self {
-        Self { rows, next }
+        Self { rows, next, etag: None }
+    }
+
+    /// With the ETag of all that the list may show, if that is one thing.
+    pub(super) fn tagged(mut self, etag: Option<ETag>) -> Self {
+        self.etag = etag;
+        self
     }
 
     /// Takes a page of `rows`, which begin after the cursor. Each row comes with its own cursor.
@@ -28,7 +35,7 @@ impl<T> Page<T> {
         limit: Option<usize>,
     ) -> Result<Self, ApiError> {
         let limit = checked(limit)?;
-        let mut page = Self { rows: Vec::new(), next: None };
+        let mut page = Self { rows: Vec::new(), next: None, etag: None };
         let mut last = None;
         for (cursor, row) in rows.by_ref().take(limit) {
             page.rows.push(row);
@@ -45,8 +52,8 @@ pub(super) fn checked(limit: Option<usize>) -> Result<usize, ApiError> {
     if (1..=LONGEST_PAGE).contains(&limit) {
         return Ok(limit);
     }
-    let message = format!("limit = {limit} is out of range; a page has 1 to {LONGEST_PAGE} rows");
-    Err(ApiError::bad_request(message))
+    let remedy = format!("a page has 1 to {LONGEST_PAGE} rows");
+    Err(ApiError::with_remedy(Code::BadRequest, format_args!("limit = {limit} is out of range"), remedy))
 }
 
 /// Reads the cursor of a request.
@@ -59,7 +66,8 @@ pub(super) fn cursor<T>(
     let shown: String = given.chars().take(64).collect();
     parse(given).map(Some).ok_or_else(|| {
         let where_from = format!("take it from the header {NEXT_PAGE} of the page before");
-        ApiError::bad_request(format!("cursor = {shown:?} is not a cursor of this list; {where_from}"))
+        let wrong = format!("cursor = {shown:?} is not a cursor of this list");
+        ApiError::with_remedy(Code::BadRequest, wrong, where_from)
     })
 }
 
@@ -68,7 +76,7 @@ pub(super) async fn beside<T: Serialize>(
     records: &Desk,
     make: impl FnOnce(&Desk, &Seen) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    made_beside(records, |records, world| Ok((serde_json::to_vec(&make(records, world)?), None))).await
+    answer(records, |records, world| json(&make(records, world)?)).await
 }
 
 /// As [`beside`], for a page.
@@ -76,27 +84,36 @@ pub(super) async fn page<T: Serialize>(
     records: &Desk,
     make: impl FnOnce(&Desk, &Seen) -> Result<Page<T>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    made_beside(records, |records, world| {
-        let Page { rows, next } = make(records, world)?;
-        Ok((serde_json::to_vec(&rows), next))
+    answer(records, |records, world| {
+        let Page { rows, next, etag } = make(records, world)?;
+        if let Some(etag) = &etag
+            && !records.is_news(etag)?
+        {
+            return Ok(etag::not_modified(etag));
+        }
+        let mut response = json(&rows)?;
+        if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
+            response.headers_mut().insert(HeaderName::from_static(NEXT_PAGE), next);
+        }
+        Ok(match etag {
+            Some(etag) => etag::with(&etag, response),
+            None => response,
+        })
     })
     .await
 }
 
-async fn made_beside(
+/// As [`beside`], for an answer that is ready.
+pub(super) async fn answer(
     records: &Desk,
-    make: impl FnOnce(&Desk, &Seen) -> Result<(serde_json::Result<Vec<u8>>, Option<String>), ApiError>
-    + Send
-    + 'static,
+    make: impl FnOnce(&Desk, &Seen) -> Result<Response, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let records = records.clone();
     let made = tokio::task::spawn_blocking(move || make(&records, &records.world())).await;
-    let (json, next) = made.map_err(|error| ApiError::failed(&error))??;
-    let json = json.map_err(|error| ApiError::failed(&error))?;
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
-        headers.insert(HeaderName::from_static(NEXT_PAGE), next);
-    }
-    Ok((StatusCode::OK, headers, json).into_response())
+    made.map_err(|error| ApiError::failed(&error))?
+}
+
+fn json(value: &impl Serialize) -> Result<Response, ApiError> {
+    let json = serde_json::to_vec(value).map_err(|error| ApiError::failed(&error))?;
+    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
 }

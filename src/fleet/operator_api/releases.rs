@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
+use super::etag::{ETag, Tagged};
 use super::pages::{self, Page};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, Sight, World};
 use crate::fleet::tally::Uses;
@@ -19,8 +20,8 @@ use crate::fleet::{clock, render};
 use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ReleaseStatus, ServiceName};
 use crate::wire::compose_file::{self, ComposeFile};
 use crate::wire::operator_api::{
-    Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail,
-    ReleaseView,
+    Code, Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated,
+    ReleaseDetail, ReleaseView,
 };
 
 /// The fleet whose releases are meant.
@@ -74,7 +75,7 @@ pub(super) async fn show(
     Path(release): Path<String>,
     Params(which): Params<Which>,
 ) -> Result<Response, ApiError> {
-    pages::beside(&records, move |_, world| {
+    pages::answer(&records, move |records, world| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
         let content = &release.content;
         let composition = Composition {
@@ -87,7 +88,9 @@ pub(super) async fn show(
             volumes: content.volumes.value(),
         };
         let build_log = release.build_log.as_deref().map(str::to_owned);
-        Ok(ReleaseDetail { release: view(world, &Uses::of(world), release), composition, build_log })
+        let detail =
+            ReleaseDetail { release: view(world, &Uses::of(world), release), composition, build_log };
+        records.read(&ETag::of_release(world, release), detail)
     })
     .await
 }
@@ -120,17 +123,18 @@ pub(super) async fn patch(
     Path(release): Path<String>,
     Params(which): Params<Which>,
     Body(asked): Body<PatchRelease>,
-) -> Result<Json<ReleaseView>, ApiError> {
+) -> Result<Tagged<ReleaseView>, ApiError> {
     let PatchRelease { status, is_final, is_invalidated, is_passing_tests } = asked;
     let patch = ReleasePatch { status, is_final, is_invalidated, is_passing_tests };
     let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        world.expects(&ETag::of_release(world, release))?;
         Ok((release.number, world.patch_release(release, patch)?))
     };
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
-    Ok(Json(view(&world, &Uses::of(&world), release)))
+    Ok(Tagged(ETag::of_release(&world, release), view(&world, &Uses::of(&world), release)))
 }
 
 /// Returns the release as it was before.
@@ -142,6 +146,7 @@ pub(super) async fn delete(
 ) -> Result<Json<ReleaseView>, ApiError> {
     let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        world.expects(&ETag::of_release(world, release))?;
         Ok((view(world, &Uses::of(world), release), world.delete_release(release)?))
     };
     Ok(Json(records.act(act).await?))
@@ -156,7 +161,7 @@ fn number_of<W: Deref<Target = World>>(
 
 /// Checks the release in a request, and returns it with warnings. Refuses a release that devices would refuse, by the same
 /// code as theirs, with all reasons at once.
-fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
+pub(super) fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
     check_log(&asked)?;
     if asked.status == ReleaseStatus::Failed && asked.images.is_empty() {
@@ -204,9 +209,8 @@ fn check_log(asked: &CreateRelease) -> Result<(), ApiError> {
     if length <= LONGEST_BUILD_LOG {
         return Ok(());
     }
-    let message =
-        format!("build_log has {length} characters, and {LONGEST_BUILD_LOG} at most are kept: send its end");
-    Err(ApiError::bad_request(message))
+    let wrong = format!("build_log has {length} characters, and {LONGEST_BUILD_LOG} at most are kept");
+    Err(ApiError::with_remedy(Code::BadRequest, wrong, "send its end"))
 }
 
 /// The record of a build that failed: there is nothing that a device could run.

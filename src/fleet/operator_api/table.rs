@@ -2,7 +2,10 @@
 
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
-use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users, variables};
+use super::{
+    audit, backup, barred, devices, exchange, fleets, keys, metrics, migration, openapi, releases, rollouts,
+    users, variables,
+};
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
 };
@@ -10,7 +13,7 @@ use crate::fleet::access::Permission::{
 /// The routes below `/api/v1`.
 pub(in crate::fleet) fn table() -> Vec<Route> {
     let own = || vec![("/openapi.json", vec![way(Get, See, "read this API's document", openapi)])];
-    [of_fleets(), of_devices(), of_releases(), of_variables(), of_access(), own()]
+    [of_fleets(), of_rollouts(), of_devices(), of_releases(), of_variables(), of_access(), own()]
         .into_iter()
         .flatten()
         .collect()
@@ -36,16 +39,16 @@ fn of_fleets() -> Vec<Route> {
         (
             "/fleets/{fleet}",
             vec![
-                way(Get, See, "show a fleet", fleets::show),
-                way(Patch, Fleets, "change a fleet", fleets::patch),
+                way(Get, See, "show a fleet", fleets::show).of_one(),
+                way(Patch, Fleets, "change a fleet", fleets::patch).of_one(),
             ],
         ),
-        ("/fleets/{fleet}/rename", vec![way(Post, Fleets, "rename a fleet", fleets::rename)]),
-        ("/fleets/{fleet}/delete", vec![way(Post, Fleets, "delete a fleet", fleets::delete)]),
-        ("/fleets/{fleet}/pin", vec![way(Post, RollOut, "pin a fleet", fleets::pin)]),
+        ("/fleets/{fleet}/rename", vec![way(Post, Fleets, "rename a fleet", fleets::rename).of_one()]),
+        ("/fleets/{fleet}/delete", vec![way(Post, Fleets, "delete a fleet", fleets::delete).of_one()]),
+        ("/fleets/{fleet}/pin", vec![way(Post, RollOut, "pin a fleet", fleets::pin).of_one()]),
         (
             "/fleets/{fleet}/track-latest",
-            vec![way(Post, RollOut, "let a fleet track its latest release", fleets::track_latest)],
+            vec![way(Post, RollOut, "let a fleet track its latest release", fleets::track_latest).of_one()],
         ),
         (
             "/fleets/{fleet}/provisioning-keys",
@@ -68,25 +71,72 @@ fn of_fleets() -> Vec<Route> {
     ]
 }
 
+fn of_rollouts() -> Vec<Route> {
+    vec![
+        (
+            "/fleets/{fleet}/rollouts",
+            vec![
+                way(Get, See, "list the rollouts of a fleet", rollouts::list),
+                way(Post, RollOut, "start a rollout", rollouts::start),
+            ],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current",
+            vec![way(Get, See, "show the newest rollout of a fleet", rollouts::show)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/pause",
+            vec![way(Post, RollOut, "pause a rollout", rollouts::pause)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/resume",
+            vec![way(Post, RollOut, "resume a rollout", rollouts::resume)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/approve",
+            vec![way(Post, RollOut, "approve the next wave of a rollout", rollouts::approve)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/abort",
+            vec![way(Post, RollOut, "abort a rollout", rollouts::abort)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/pull-back",
+            vec![way(Post, RollOut, "pull back a rollout", rollouts::pull_back)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/complete",
+            vec![way(Post, RollOut, "complete a rollout", rollouts::complete)],
+        ),
+    ]
+}
+
 fn of_devices() -> Vec<Route> {
     vec![
         ("/devices", vec![way(Get, See, "list devices", devices::list)]),
         ("/devices/pin", vec![way(Post, RollOut, "pin devices", devices::pin_many)]),
         ("/devices/track-fleet", vec![way(Post, RollOut, "unpin devices", devices::track_many)]),
         ("/devices/tags", vec![way(Post, Devices, "tag devices", devices::tag_many)]),
+        (
+            "/devices/migrate",
+            vec![way(Post, Administer, "send devices to another server", migration::migrate).of_the_server()],
+        ),
         ("/devices/delete", vec![way(Post, Devices, "delete devices", devices::delete_many)]),
         (
             "/devices/{device}",
             vec![
-                way(Get, See, "show a device", devices::show),
-                way(Delete, Devices, "delete a device", devices::delete),
+                way(Get, See, "show a device", devices::show).of_one(),
+                way(Delete, Devices, "delete a device", devices::delete).of_one(),
             ],
         ),
-        ("/devices/{device}/pin", vec![way(Post, RollOut, "pin a device", devices::pin)]),
-        ("/devices/{device}/track-fleet", vec![way(Post, RollOut, "unpin a device", devices::track_fleet)]),
-        ("/devices/{device}/tags", vec![way(Post, Devices, "tag a device", devices::tag)]),
-        ("/devices/{device}/move", vec![way(Post, Devices, "move a device", devices::move_to)]),
-        ("/devices/{device}/rename", vec![way(Post, Devices, "rename a device", devices::rename)]),
+        ("/devices/{device}/pin", vec![way(Post, RollOut, "pin a device", devices::pin).of_one()]),
+        (
+            "/devices/{device}/track-fleet",
+            vec![way(Post, RollOut, "unpin a device", devices::track_fleet).of_one()],
+        ),
+        ("/devices/{device}/tags", vec![way(Post, Devices, "tag a device", devices::tag).of_one()]),
+        ("/devices/{device}/move", vec![way(Post, Devices, "move a device", devices::move_to).of_one()]),
+        ("/devices/{device}/rename", vec![way(Post, Devices, "rename a device", devices::rename).of_one()]),
         ("/barred-devices", vec![way(Get, See, "list deleted devices", barred::list)]),
         ("/barred-devices/{device}/allow", vec![way(Post, Devices, "allow a deleted device", barred::allow)]),
     ]
@@ -98,9 +148,9 @@ fn of_releases() -> Vec<Route> {
         (
             "/releases/{release}",
             vec![
-                way(Get, See, "show a release", releases::show),
-                way(Patch, Release, "change a release", releases::patch),
-                way(Delete, Release, "delete a release", releases::delete),
+                way(Get, See, "show a release", releases::show).of_one(),
+                way(Patch, Release, "change a release", releases::patch).of_one(),
+                way(Delete, Release, "delete a release", releases::delete).of_one(),
             ],
         ),
     ]
@@ -108,14 +158,14 @@ fn of_releases() -> Vec<Route> {
 
 fn of_variables() -> Vec<Route> {
     vec![
-        ("/variables", vec![way(Get, See, "list variables", variables::list)]),
+        ("/variables", vec![way(Get, See, "list variables", variables::list).of_one()]),
         (
             "/fleets/{fleet}/variables",
-            vec![way(Post, Variables, "change variables of a fleet", variables::change_fleet)],
+            vec![way(Post, Variables, "change variables of a fleet", variables::change_fleet).of_one()],
         ),
         (
             "/devices/{device}/variables",
-            vec![way(Post, Variables, "change variables of a device", variables::change_device)],
+            vec![way(Post, Variables, "change variables of a device", variables::change_device).of_one()],
         ),
     ]
 }
@@ -129,11 +179,15 @@ fn of_access() -> Vec<Route> {
                 way(Post, Administer, "add a user", users::add).of_the_server(),
             ],
         ),
+        ("/users/{user}", vec![way(Get, Administer, "show a user", users::show).of_one().of_the_server()]),
         (
             "/users/{user}/disable",
-            vec![way(Post, Administer, "disable a user", users::disable).of_the_server()],
+            vec![way(Post, Administer, "disable a user", users::disable).of_one().of_the_server()],
         ),
-        ("/users/{user}/enable", vec![way(Post, Administer, "enable a user", users::enable).of_the_server()]),
+        (
+            "/users/{user}/enable",
+            vec![way(Post, Administer, "enable a user", users::enable).of_one().of_the_server()],
+        ),
         (
             "/tokens",
             vec![
@@ -142,10 +196,20 @@ fn of_access() -> Vec<Route> {
             ],
         ),
         (
+            "/tokens/{token}",
+            vec![way(Get, Administer, "show a token", users::show_token).of_one().of_the_server()],
+        ),
+        (
             "/tokens/{token}/revoke",
-            vec![way(Post, Administer, "revoke a token", users::revoke_token).of_the_server()],
+            vec![way(Post, Administer, "revoke a token", users::revoke_token).of_one().of_the_server()],
         ),
         ("/backup", vec![way(Get, Administer, "back up all records", backup::download).of_the_server()]),
+        ("/export", vec![way(Get, See, "export", exchange::plain)]),
+        (
+            "/export/secrets",
+            vec![way(Get, Administer, "export with secrets", exchange::with_secrets).of_the_server()],
+        ),
+        ("/import", vec![way(Post, Administer, "import", exchange::import).of_the_server()]),
         ("/audit", vec![way(Get, Audit, "read the audit trail", audit::list)]),
     ]
 }

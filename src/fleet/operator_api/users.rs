@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::Extension;
 use axum::http::StatusCode;
+use axum::response::Response;
 
 use super::answer::{ApiError, Body, Path};
 use super::desk::{Acting, Desk};
+use super::etag::{ETag, Tagged};
 use super::fleets::random;
 use super::keys::expiry;
 use crate::fleet::access::{AccessChange, AccessRefusal, Accounts, NewToken, Role, Scope, Token, User};
@@ -23,10 +25,16 @@ pub(super) async fn list(desk: Desk) -> Json<Vec<UserView>> {
     Json(world.accounts().users().map(|user| view(&world, user)).collect())
 }
 
+pub(super) async fn show(desk: Desk, Path(user): Path<String>) -> Result<Response, ApiError> {
+    let world = desk.world();
+    let user = world.accounts().find_user(&user)?;
+    desk.read(&ETag::of_user(user), view(&world, user))
+}
+
 pub(super) async fn add(
     desk: Desk,
     Body(AddUser { name }): Body<AddUser>,
-) -> Result<(StatusCode, Json<UserView>), ApiError> {
+) -> Result<(StatusCode, Tagged<UserView>), ApiError> {
     let given = name.clone();
     desk.act(|world| Ok(((), changes(world.accounts().add_user(name, clock::now()))?))).await?;
     Ok((StatusCode::CREATED, shown(&desk, &given)?))
@@ -37,7 +45,7 @@ pub(super) async fn disable(
     desk: Desk,
     Path(user): Path<String>,
     Body(Nothing {}): Body<Nothing>,
-) -> Result<Json<UserView>, ApiError> {
+) -> Result<Tagged<UserView>, ApiError> {
     change(desk, user, |accounts, user| accounts.disable_user(user, clock::now())).await
 }
 
@@ -45,7 +53,7 @@ pub(super) async fn enable(
     desk: Desk,
     Path(user): Path<String>,
     Body(Nothing {}): Body<Nothing>,
-) -> Result<Json<UserView>, ApiError> {
+) -> Result<Tagged<UserView>, ApiError> {
     change(desk, user, Accounts::enable_user).await
 }
 
@@ -53,11 +61,13 @@ async fn change(
     desk: Desk,
     user: String,
     act: impl FnOnce(&Accounts, &User) -> Vec<AccessChange> + Send + 'static,
-) -> Result<Json<UserView>, ApiError> {
+) -> Result<Tagged<UserView>, ApiError> {
     let name = user.clone();
     let act = move |world: &Acting<'_>| {
         let accounts = world.accounts();
-        Ok(((), changes(Ok(act(accounts, accounts.find_user(&name)?)))?))
+        let user = accounts.find_user(&name)?;
+        world.expects(&ETag::of_user(user))?;
+        Ok(((), changes(Ok(act(accounts, user)))?))
     };
     desk.act(act).await?;
     shown(&desk, &user)
@@ -67,6 +77,16 @@ async fn change(
 pub(super) async fn list_tokens(desk: Desk, Extension(gate): Extension<Arc<Gate>>) -> Json<Vec<TokenView>> {
     let world = desk.world();
     Json(world.accounts().tokens_by_age().into_iter().map(|token| view_token(&world, &gate, token)).collect())
+}
+
+pub(super) async fn show_token(
+    desk: Desk,
+    Extension(gate): Extension<Arc<Gate>>,
+    Path(token): Path<String>,
+) -> Result<Response, ApiError> {
+    let (world, now) = (desk.world(), clock::now());
+    let token = world.accounts().find_token(&token, now)?;
+    desk.read(&ETag::of_token(&world, token, now), view_token(&world, &gate, token))
 }
 
 pub(super) async fn create_token(
@@ -86,7 +106,8 @@ pub(super) async fn create_token(
         let new = NewToken { hash, user, name, role, scope, created: clock::now(), expires_in };
         Ok(((), changes(world.accounts().create_token(new))?))
     };
-    desk.act(act).await?;
+    let secret = ("the token", "revoke it and make another one, if you did not get it");
+    desk.act_with_secret(secret, act).await?;
     let world = desk.world();
     let details = world.accounts().token(&known).map(|token| view_token(&world, &gate, token));
     let details = details.ok_or_else(|| ApiError::bad_request("the token is gone already"))?;
@@ -98,27 +119,28 @@ pub(super) async fn revoke_token(
     Extension(gate): Extension<Arc<Gate>>,
     Path(token): Path<String>,
     Body(Nothing {}): Body<Nothing>,
-) -> Result<Json<TokenView>, ApiError> {
+) -> Result<Tagged<TokenView>, ApiError> {
     let act = move |world: &Acting<'_>| {
         let accounts = world.accounts();
         let token = accounts.find_token(&token, clock::now())?;
+        world.expects(&ETag::of_token(world, token, clock::now()))?;
         Ok((token.hash.clone(), changes(Ok(accounts.revoke_token(token, clock::now())))?))
     };
     let hash = desk.act(act).await?;
     let world = desk.world();
     let token = world.accounts().token(&hash);
-    let token = token.ok_or_else(|| AccessRefusal::NoSuchToken { given: hash.id().to_owned() });
-    Ok(Json(view_token(&world, &gate, token.map_err(Refusal::from)?)))
+    let token = token.ok_or_else(|| AccessRefusal::NoSuchToken { given: hash.id().to_owned() })?;
+    Ok(Tagged(ETag::of_token(&world, token, clock::now()), view_token(&world, &gate, token)))
 }
 
 fn changes(decided: Result<Vec<AccessChange>, AccessRefusal>) -> Result<Vec<Change>, Refusal> {
     Ok(decided?.into_iter().map(Change::Access).collect())
 }
 
-fn shown(desk: &Desk, user: &str) -> Result<Json<UserView>, ApiError> {
+fn shown(desk: &Desk, user: &str) -> Result<Tagged<UserView>, ApiError> {
     let world = desk.world();
     let user = world.accounts().find_user(user).map_err(Refusal::from)?;
-    Ok(Json(view(&world, user)))
+    Ok(Tagged(ETag::of_user(user), view(&world, user)))
 }
 
 fn view(world: &World, user: &User) -> UserView {

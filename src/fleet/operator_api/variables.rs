@@ -6,11 +6,12 @@ use serde::Deserialize;
 use super::answer::{ApiError, Params, Path, SecretBody};
 use super::desk::{Acting, Desk, Seen};
 use super::devices::fleet_name;
+use super::etag::{self, ETag};
 use super::pages::{self, Page};
 use crate::fleet::policy::{Change, Refusal, Variable, VariableChange, VariableHolder, Variables, World};
 use crate::fleet::reach;
 use crate::model::{DeviceUuid, ServiceName};
-use crate::wire::operator_api::{ChangeVariables, RestartView, VariableView, VariablesChanged};
+use crate::wire::operator_api::{ChangeVariables, Code, RestartView, VariableView, VariablesChanged};
 
 /// Which variables are listed.
 #[derive(Debug, Deserialize)]
@@ -37,7 +38,9 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
     let after = pages::cursor(cursor.as_deref(), place)?;
     pages::page(&records, move |_, world| {
         let is_wanted = |(holder, of, variable): &(&VariableHolder, Option<&ServiceName>, &String)| {
-            service.as_ref().is_none_or(|service| of.is_some_and(|of| of.as_str() == *service))
+            // What is for all services reaches this service of the device, too.
+            let is_of = |of: &ServiceName| service.as_ref().is_none_or(|service| of.as_str() == *service);
+            of.map_or(service.is_none() || device.is_some(), is_of)
                 && name.as_ref().is_none_or(|name| name == *variable)
                 && after.as_ref().is_none_or(|(h, s, n)| (*holder, *of, *variable) > (h, s.as_ref(), n))
         };
@@ -50,13 +53,18 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
         let rows =
             rows.flat_map(|(holder, variables)| variables.iter().map(move |(s, n, v)| (holder, s, n, v)));
         let rows = rows.filter(|(holder, service, name, _)| is_wanted(&(holder, *service, name)));
-        let own = holders.as_ref().and_then(|holders| holders.get(1)).map(|own| world.variables(own));
+        let winners =
+            device.as_deref().map(|device| Winners::new(world, device, service.as_deref())).transpose()?;
         let row = |(holder, service, name, variable)| {
             let mut row = view(world, (holder, service, name), variable);
-            row.overridden = is_overridden((holder, service, name), own);
+            row.overridden =
+                winners.as_ref().is_some_and(|winners| winners.is_overridden(holder, service, name));
             (cursor_of(holder, service, name), row)
         };
-        Page::of(rows.map(row), limit)
+        // The last one is the strongest: the one that was named.
+        let of_one = holders.as_ref().and_then(|holders| holders.last());
+        let etag = of_one.map(|holder| ETag::of_variables(world, holder));
+        Ok(Page::of(rows.map(row), limit)?.tagged(etag))
     })
     .await
 }
@@ -81,14 +89,50 @@ fn holders(
     })
 }
 
-/// Returns whether the device's own variables win over a variable of its fleet, for all services that it is for.
-fn is_overridden(
-    (holder, service, name): (&VariableHolder, Option<&ServiceName>, &String),
-    own: Option<&Variables>,
-) -> bool {
-    let (VariableHolder::Fleet(_), Some(own)) = (holder, own) else { return false };
-    own.all.contains_key(name)
-        || service.and_then(|s| own.services.get(s)).is_some_and(|v| v.contains_key(name))
+/// Which variables of a device and its fleet win for the services of the device.
+struct Winners<'a> {
+    fleet: VariableHolder,
+    of_fleet: &'a Variables,
+    of_device: &'a Variables,
+    /// Those of its target, or the one that was asked for.
+    services: Vec<ServiceName>,
+}
+
+impl<'a> Winners<'a> {
+    fn new(world: &'a Seen, device: &str, only: Option<&str>) -> Result<Self, Refusal> {
+        let device = world.find_device(device)?;
+        let fleet = VariableHolder::Fleet(device.fleet);
+        let target = world.target_of(device).into_iter().flat_map(|release| release.content.services.keys());
+        let services = match only {
+            Some(only) => ServiceName::parse(only).into_iter().collect(),
+            None => target.cloned().collect(),
+        };
+        let of_device = world.variables(&VariableHolder::Device(device.uuid.clone()));
+        Ok(Self { of_fleet: world.variables(&fleet), fleet, of_device, services })
+    }
+
+    /// Returns whether no service gets this variable from here, because each has one of this name from a stronger level.
+    fn is_overridden(&self, holder: &VariableHolder, service: Option<&ServiceName>, name: &str) -> bool {
+        fn has(variables: &Variables, service: Option<&ServiceName>, name: &str) -> bool {
+            variables.of(service).is_some_and(|map| map.contains_key(name))
+        }
+        let is_of_fleet = *holder == self.fleet;
+        let is_beaten = |of: &ServiceName| {
+            let by_device = has(self.of_device, Some(of), name) || has(self.of_device, None, name);
+            match (is_of_fleet, service.is_some()) {
+                (true, true) => by_device,
+                (true, false) => by_device || has(self.of_fleet, Some(of), name),
+                (false, true) => false,
+                (false, false) => has(self.of_device, Some(of), name),
+            }
+        };
+        match service {
+            Some(service) => is_beaten(service),
+            // A device without a target has no services.
+            None if self.services.is_empty() => is_of_fleet && has(self.of_device, None, name),
+            None => self.services.iter().all(is_beaten),
+        }
+    }
 }
 
 fn view(
@@ -146,7 +190,9 @@ pub(super) async fn change_fleet(
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let fleet = world.find_fleet(&fleet)?;
-        Ok((VariableHolder::Fleet(fleet.number), world.change_fleet_variables(fleet, change)?))
+        let holder = VariableHolder::Fleet(fleet.number);
+        world.expects(&ETag::of_variables(world, &holder))?;
+        Ok((holder, world.change_fleet_variables(fleet, change)?))
     })
     .await
 }
@@ -158,8 +204,9 @@ pub(super) async fn change_device(
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let device = world.find_device(&device)?;
-        let changes = world.change_device_variables(device, change)?;
-        Ok((VariableHolder::Device(device.uuid.clone()), changes))
+        let holder = VariableHolder::Device(device.uuid.clone());
+        world.expects(&ETag::of_variables(world, &holder))?;
+        Ok((holder, world.change_device_variables(device, change)?))
     })
     .await
 }
@@ -173,11 +220,19 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let ChangeVariables { service, set, secret, remove, dry_run } = asked;
     if set.is_empty() && remove.is_empty() {
-        return Err(ApiError::bad_request("name the variables: give set, remove, or both"));
+        return Err(ApiError::with_remedy(
+            Code::BadRequest,
+            "no variable is named",
+            "give set, remove, or both",
+        ));
     }
     let twice = remove.iter().find(|name| set.contains_key(*name));
     if let Some(name) = twice.map(|name| World::shown_variable(name)) {
-        return Err(ApiError::bad_request(format!("{name} is in set and in remove; name it once")));
+        return Err(ApiError::with_remedy(
+            Code::BadRequest,
+            format_args!("{name} is in set and in remove"),
+            "name it once",
+        ));
     }
     let service = service.as_deref().map(service_name).transpose()?;
     let names = set.keys().chain(&remove).cloned().collect();
@@ -191,9 +246,10 @@ async fn change(
         let worlds = (before, after, holder);
         Ok((worlds, if dry_run { Vec::new() } else { changes }))
     };
-    let (before, after, holder) = records.act(act).await?;
+    let (before, after, holder) = records.act_unkept(act).await?;
     // Not in the act, so that no other act waits for it.
-    pages::beside(records, move |_, _| {
+    let etag = ETag::of_variables(&after, &holder);
+    let answer = pages::beside(records, move |_, _| {
         let restarts = reach::restarts(&before, &after, &holder, &named);
         let row = |restart: &reach::Restart| RestartView {
             uuid: restart.uuid.to_string(),
@@ -202,8 +258,9 @@ async fn change(
         };
         let rows = restarts.iter().filter(|_| dry_run).map(row).collect();
         Ok(VariablesChanged { dry_run, devices: restarts.len(), restarts: rows })
-    })
-    .await
+    });
+    let answer = answer.await?;
+    Ok(if dry_run { answer } else { etag::with(&etag, answer) })
 }
 
 fn service_name(given: &str) -> Result<ServiceName, ApiError> {

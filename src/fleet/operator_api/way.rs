@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use axum::handler::Handler;
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
@@ -15,6 +16,7 @@ use crate::fleet::access::{Outcome, Permission, Reach, Scope};
 use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::records::Records;
 use crate::model::text::shortened;
+use crate::wire::operator_api::Code;
 
 /// Most characters of a message in the audit trail.
 const LONGEST_MESSAGE: usize = 500;
@@ -34,7 +36,7 @@ where
     H: Handler<T, Arc<Records>>,
     T: 'static,
 {
-    let needs = Needs { method, permission, reach: Reach::Fleets, what };
+    let needs = Needs { method, permission, reach: Reach::Fleets, what, has_etag: false };
     Way { needs, handler: on(method.filter(), handler) }
 }
 
@@ -45,12 +47,21 @@ impl Way {
         self
     }
 
+    /// About one thing that has an ETag.
+    pub(super) fn of_one(mut self) -> Self {
+        self.needs.has_etag = true;
+        self
+    }
+
     /// The handler, behind what it needs.
     pub(super) fn guarded(self, gate: &Arc<Gate>) -> MethodRouter<Arc<Records>> {
         let state = (Arc::clone(gate), self.needs);
         self.handler.route_layer(middleware::from_fn_with_state(state, permitted))
     }
 }
+
+/// The header of an answer to a request that was done before.
+const REPEATED: HeaderName = HeaderName::from_static("cotter-repeated");
 
 /// Lets a request pass that its caller may make. Records in the audit trail if it was to change something and was refused.
 async fn permitted(
@@ -66,7 +77,14 @@ async fn permitted(
     let response = match check(&order.caller, needs) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&order));
-            next.run(request).await
+            if let Some(key) = order.key() {
+                request.extensions_mut().insert(key);
+            }
+            let mut response = next.run(request).await;
+            if order.is_repeat() {
+                response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
+            }
+            response
         }
         Err(error) => error.into_response(),
     };
@@ -77,6 +95,10 @@ async fn permitted(
             .map(|Failed(failure)| (failure.code.clone(), shortened(&failure.message, LONGEST_MESSAGE)))
             .unwrap_or_default();
         let status = response.status().as_u16();
+        // The trail is in the database, too.
+        if code == Code::DatabaseLost.word_and_status().0 {
+            return response;
+        }
         order.refused(&gate, Outcome::Refused { status, code, message }).await;
     }
     response

@@ -33,7 +33,8 @@ pub struct Tagging {
 
 impl World {
     /// Registers a device, and returns its number. If another device has its name already, it gets that name with a number
-    /// appended, because all devices from one image ask for the same name.
+    /// appended, because all devices from one image ask for the same name. A device that an import announced in this fleet
+    /// takes its place, with the name, the pin and the tags that it has there.
     ///
     /// # Errors
     ///
@@ -48,7 +49,8 @@ impl World {
         if self.bars.of(&new.uuid).is_some() || self.bars.has_key(&new.key) {
             return Err(Refusal::Barred { uuid: new.uuid });
         }
-        if self.devices.contains_key(&new.uuid) {
+        let expected = self.devices.get(&new.uuid);
+        if expected.is_some_and(|device| !device.key.is_of_expected() || device.fleet != key.fleet) {
             return Err(Refusal::UuidTaken { uuid: new.uuid });
         }
         if self.is_key_taken(&new.key) {
@@ -61,6 +63,15 @@ impl World {
         }
         check_tag_count(new.tags.len())?;
         let used = key.used(new.created)?;
+        if let Some(expected) = expected {
+            let device = Device {
+                device_type: new.device_type,
+                key: new.key,
+                provisioned_by: Some(new.by),
+                ..Device::clone(expected)
+            };
+            return Ok((device.number, vec![Change::PutKey(used), Change::PutDevice(device)]));
+        }
         let number = self.counters.device + 1;
         let device = Device {
             number,
@@ -73,6 +84,7 @@ impl World {
             tags: new.tags,
             created: new.created,
             provisioned_by: Some(new.by),
+            departure: None,
         };
         let counters = Counters { device: number, ..self.counters };
         Ok((number, vec![Change::Counters(counters), Change::PutKey(used), Change::PutDevice(device)]))

@@ -95,6 +95,8 @@ impl World {
         changes.extend(self.forget_releases(&releases, elsewhere));
         changes.extend(self.keys_of(fleet.number).map(|key| Change::DropKey(key.hash.clone())));
         changes.extend(releases.iter().map(|number| Change::DropRelease(*number)));
+        let rollouts = self.rollouts_after(0).filter(|rollout| rollout.fleet == fleet.number);
+        changes.extend(rollouts.map(|rollout| Change::DropRollout(rollout.number)));
         changes.push(Change::DropFleet(fleet.number));
         Ok(changes)
     }

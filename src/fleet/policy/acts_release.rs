@@ -142,6 +142,7 @@ impl World {
     /// [`Refusal::InUse`] while it is the target of its fleet or a device is pinned to it.
     pub fn delete_release(&self, release: &Release) -> Result<Vec<Change>, Refusal> {
         self.check_unused(release, "be deleted")?;
+        self.check_not_rolled_out(release, "be deleted")?;
         let gone = BTreeSet::from([release.number]);
         let reports = self.forget_releases(&gone, |_| true);
         Ok(std::iter::once(Change::DropRelease(release.number)).chain(reports).collect())

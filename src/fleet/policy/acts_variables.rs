@@ -42,7 +42,7 @@ pub struct VariableChange {
 }
 
 /// What a fleet or a device without variables has.
-static NO_VARIABLES: Variables = Variables { all: BTreeMap::new(), services: BTreeMap::new() };
+static NO_VARIABLES: Variables = Variables { all: BTreeMap::new(), services: BTreeMap::new(), revision: 0 };
 
 impl World {
     /// Returns the variables of a fleet or a device.
@@ -130,11 +130,11 @@ impl World {
         let map = after.of(change.service.as_ref());
         let sets_secret =
             change.set.keys().any(|name| map.and_then(|map| map.get(name)).is_some_and(|v| v.is_secret));
-        Ok(if after == *before && !sets_secret {
-            Vec::new()
-        } else {
-            vec![Change::PutVariables(holder, after)]
-        })
+        if after == *before && !sets_secret {
+            return Ok(Vec::new());
+        }
+        after.revision = self.audited() + 1;
+        Ok(vec![Change::PutVariables(holder, after)])
     }
 
     /// Returns the name of a variable for a message. What cannot be one is not shown, because it may have the value in it.
@@ -149,8 +149,9 @@ impl World {
     pub(super) fn variables_after_a_move(&self, device: &Device) -> Option<Change> {
         let holder = VariableHolder::Device(device.uuid.clone());
         let before = self.variables(&holder);
-        let after = Variables { all: before.all.clone(), services: BTreeMap::new() };
-        (after != *before).then_some(Change::PutVariables(holder, after))
+        let revision = self.audited() + 1;
+        let after = Variables { all: before.all.clone(), services: BTreeMap::new(), revision };
+        (!before.services.is_empty()).then_some(Change::PutVariables(holder, after))
     }
 }
 

@@ -4,7 +4,8 @@
 //! returns the [`Change`]s that it would make, or the [`Refusal`] with the rule that forbids it. It changes nothing;
 //! [`World::apply`] makes the changes. So a dry run is an act whose changes are dropped, and "all or none" needs no undo.
 //!
-//! The target of a device is its own pin, or else the `target` of its fleet (see [`World::target_of`]). As on openBalena
+//! The target of a device is its own pin, or else the release of a rollout that has told it, or else the `target` of its
+//! fleet (see [`World::target_of`]). As on openBalena
 //! (proved by the recordings in `tests/fixtures/openbalena`), the target of a fleet is a stored field that events change:
 //!
 //! - While a fleet tracks latest, a release that becomes trackable, or is no longer trackable, sets the field to the
@@ -13,39 +14,51 @@
 //!   devices of a fleet.
 //! - Pinning the fleet ends the tracking and sets the field.
 
+mod acts_departure;
 mod acts_device;
 mod acts_fleet;
+mod acts_import;
 mod acts_release;
+mod acts_rollout;
 mod acts_variables;
 mod bars;
+mod choice;
 mod compact;
-mod filter;
+mod details;
 mod keys;
 mod matches;
 mod refusal;
+mod rollouts;
 mod room;
 mod rules;
 mod scope;
 mod snapshot;
+mod target;
 mod types;
 mod variables;
 mod world;
 
 pub use super::key_hash::KeyHash;
+pub use super::tag_filter::{BadFilter, TagFilter};
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
+pub use acts_import::{
+    ImportCount, ImportOutcome, Imported, ImportedDevice, ImportedFleet, ImportedHolder, ImportedRelease,
+    ImportedVariable,
+};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
+pub use acts_rollout::{NewRollout, Steering};
 pub use acts_variables::VariableChange;
+pub use choice::Choice;
 pub use compact::Compact;
-pub use filter::{BadFilter, Choice, TagFilter};
 pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
 pub use room::Room;
 pub use rules::check_device_key;
 pub use scope::Sight;
 pub use types::{
-    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release, Reported,
-    ReportedService,
+    Bar, Change, Content, Counters, Departure, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release,
+    Reported, ReportedService,
 };
 pub use variables::{Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables};
 pub use world::World;

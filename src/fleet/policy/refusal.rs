@@ -1,5 +1,7 @@
 //! Why an act is refused. Each variant is a rule, and its text says what to do instead.
 
+use jiff::Timestamp;
+
 use crate::model::quantity::counted;
 use crate::model::text::{first_of, shortened};
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
@@ -10,6 +12,8 @@ use crate::fleet::access::AccessRefusal;
 /// Most entries of a list in a text, and most characters of an entry.
 const MOST: usize = 10;
 const LONGEST: usize = 300;
+/// Lines of an import that a message names.
+const SHOWN: usize = 5;
 
 /// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +156,27 @@ pub enum Refusal {
         "fleet {fleet} would have more than {most} services in its releases; delete old releases with `cotter release delete --fleet {fleet} RELEASE`, or give the services the names of earlier ones"
     )]
     TooManyServices { fleet: String, most: usize },
+    /// `header` is the condition of the request.
+    #[error(
+        "this is not as {header} of the request expects: its ETag is {etag} now, and nothing was changed; read it again, and repeat the request with that ETag if you still want it"
+    )]
+    NotAsExpected { header: &'static str, etag: String },
+
+    #[error(
+        "the Idempotency-Key of this request was used for another request, so nothing was changed; make a new key for each request, and use it again only to repeat that"
+    )]
+    KeyReused,
+
+    /// `number` is its record of the audit trail.
+    #[error(
+        "this request was done already, at {at}, as record {number} of the audit trail, and was not done again; its answer is not kept, so read how things are now"
+    )]
+    DoneAlready { at: Timestamp, number: u64 },
+
+    #[error(
+        "this request was done already, at {at}, and was not done again: {what} was in the first answer only, because no more than its hash is kept; {remedy}"
+    )]
+    ShownOnce { at: Timestamp, what: &'static str, remedy: &'static str },
 
     #[error("no release of fleet {fleet} ever had a service {given:?}; {}", services(known))]
     NoSuchService { given: String, fleet: String, known: Vec<String> },
@@ -176,18 +201,63 @@ pub enum Refusal {
     #[error("the variable {name} is not accepted: {why}")]
     BadVariable { name: String, why: &'static str },
 
-    #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
+    #[error("{thing} is on this server already, and its {} is not as in the file", fields.join(", "))]
+    Differs { thing: String, fields: Vec<&'static str> },
+
+    #[error("nothing was imported: {}", first(refusals))]
+    NotImported { refusals: Vec<ContentRefusal> },
+
+    #[error("no device matches {filter:?}; `cotter device list --columns name,tags` shows all tags")]
     NoDeviceMatches { filter: String },
 
     /// For a token of some fleets, whether other fleets have such a thing or not: it must not tell.
     #[error("this token reaches {}, and not {what} {given:?}; use a token of that fleet", only(fleets))]
     OutOfScope { what: &'static str, given: String, fleets: Vec<String> },
 
+    #[error("{why}")]
+    BadRollout { why: String },
+
+    #[error("release {commit} cannot be rolled out to fleet {fleet}: {why}")]
+    CannotRollOut { fleet: String, commit: Commit, why: String },
+
+    #[error(
+        "rollout {rollout} of fleet {fleet} is not over; abort it (`cotter rollout abort {fleet}`), or replace it with --supersede"
+    )]
+    RolloutGoesOn { fleet: String, rollout: u64 },
+
+    #[error(
+        "fleet {fleet} has no rollout that goes on; `cotter rollout list {fleet}` shows those that are over"
+    )]
+    NoRollout { fleet: String },
+
+    #[error("rollout {rollout} cannot do that now: {why}")]
+    NotNow { rollout: u64, why: &'static str },
+
+    #[error("release {commit} cannot {act} while rollout {rollout} gives it to devices; abort that first")]
+    RolledOut { commit: Commit, act: &'static str, rollout: u64 },
+
     #[error(transparent)]
     Access(#[from] AccessRefusal),
 }
 
 impl Refusal {
+    /// Returns what to do: the end of the text, after its last `; `. What a client sent is never behind that.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let end = |text: &str| text.rsplit_once("; ").map(|(_, remedy)| remedy.to_owned());
+        // Of these the text may end with what a client sent, or with what is accepted.
+        if let Self::BadText { accepts, .. } | Self::Access(AccessRefusal::BadName { accepts, .. }) = self {
+            return Some(end(accepts).unwrap_or_else(|| (*accepts).to_owned()));
+        }
+        if let Self::BadVariable { why, .. } | Self::BadDeviceKey { why } = self {
+            return end(why);
+        }
+        if let Self::Unsupported { .. } = self {
+            return Some("correct these places of the compose file".to_owned());
+        }
+        end(&self.to_string())
+    }
+
     /// Returns the rule by its name in JSON.
     #[must_use]
     pub fn rule(&self) -> &'static str {
@@ -222,8 +292,20 @@ impl Refusal {
             Self::KeyEnded { .. } => "key_ended",
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::MatchChanged { .. } => "match_changed",
+            Self::NotAsExpected { .. } => "not_as_expected",
+            Self::KeyReused => "key_reused",
+            Self::DoneAlready { .. } => "done_already",
+            Self::ShownOnce { .. } => "shown_once",
+            Self::Differs { .. } => "differs",
+            Self::NotImported { .. } => "not_imported",
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } => "out_of_scope",
+            Self::BadRollout { .. } => "bad_rollout",
+            Self::CannotRollOut { .. } => "cannot_roll_out",
+            Self::RolloutGoesOn { .. } => "rollout_goes_on",
+            Self::NoRollout { .. } => "no_rollout",
+            Self::NotNow { .. } => "not_now",
+            Self::RolledOut { .. } => "rolled_out",
             Self::Access(refusal) => refusal.rule(),
             Self::TooManyServices { .. } => "too_many_services",
             Self::NoSuchService { .. } => "no_such_service",
@@ -260,6 +342,14 @@ fn services(known: &[String]) -> String {
         [] => "create a release with it first, a draft will do".to_owned(),
         known => format!("it has {}", first_of(known.iter().cloned(), MOST, ", ")),
     }
+}
+
+/// The first refusals, with their places, and how many more there are.
+fn first(refusals: &[ContentRefusal]) -> String {
+    let (shown, more) = refusals.split_at(refusals.len().min(SHOWN));
+    let more = if more.is_empty() { String::new() } else { format!("; and {} more", more.len()) };
+    let shown: Vec<_> = shown.iter().map(|refusal| format!("{}: {}", refusal.path, refusal.why)).collect();
+    format!("{}{more}", shown.join("; "))
 }
 
 fn list(refusals: &[ContentRefusal]) -> String {

@@ -92,14 +92,11 @@ pub(super) fn checked_registry(given: Option<&str>) -> Result<Option<String>, Re
     }
 }
 
-/// Checks the key of a tag. An error says what is accepted.
-pub(super) fn check_tag_key(text: &str) -> Result<(), &'static str> {
-    if is_tag_key(text) { Ok(()) } else { Err(TAG_KEY_ACCEPTS) }
-}
-
 /// Checks a tag of a device.
 pub(super) fn check_tag(key: &str, value: &str) -> Result<(), Refusal> {
-    check_tag_key(key).map_err(|accepts| bad("tag key", key, accepts))?;
+    if !is_tag_key(key) {
+        return Err(bad("tag key", key, TAG_KEY_ACCEPTS));
+    }
     if is_tag_value(value) { Ok(()) } else { Err(bad("tag value", value, TAG_VALUE_ACCEPTS)) }
 }
 

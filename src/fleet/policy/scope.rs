@@ -9,6 +9,7 @@ use super::{
     Bar, Change, Choice, Device, Fleet, ProvisioningKey, Refusal, Release, VariableHolder, Variables, World,
 };
 use crate::fleet::access::{AccessChange, Scope, Thing};
+use crate::fleet::rollout::Rollout;
 use crate::model::DeviceUuid;
 
 /// The world as a token sees it. Lists and searches are those of [`World`], without what is out of its scope. The rules of
@@ -285,13 +286,26 @@ impl World {
             Change::Access(AccessChange::PutToken(token)) => {
                 (thing("token", token.hash.id(), Some(&token.name)), Vec::new())
             }
+            Change::PutRollout(rollout) => self.rollout_thing(rollout),
             // Reports change when a release that they name is deleted, also those of a device that was moved away.
             Change::PutReports(..)
             | Change::Counters(_)
+            | Change::DropRollout(_)
+            | Change::PutTold(..)
             | Change::RetireKey(_)
+            | Change::PutRepeat(_)
+            | Change::DropRepeat(_)
             | Change::Audit(_)
             | Change::DropAudit(_) => nothing,
         }
+    }
+}
+
+impl World {
+    /// A rollout is named by its release.
+    fn rollout_thing(&self, rollout: &Rollout) -> (Option<Thing>, Vec<u64>) {
+        let commit = self.release(rollout.release).map(|release| release.commit.to_string());
+        (thing("rollout", &rollout.number.to_string(), commit.as_deref()), vec![rollout.fleet])
     }
 }
 

@@ -1,9 +1,17 @@
-//! All records of a world, for a copy of it.
+//! All records of a world, for a copy of it, and how new they are.
 
 use super::{Change, World};
+use crate::fleet::repeats::Repeats;
 
 impl World {
-    /// Returns a change for each record, without the audit trail, which is on disk only. Applied to an empty world, they make this one.
+    /// Returns the requests that are not done again.
+    #[must_use]
+    pub(in crate::fleet) fn repeats(&self) -> &Repeats {
+        &self.repeats
+    }
+
+    /// Returns a change for each record, without the audit trail, which is on disk only, and
+    /// without the requests that are not done again: a copy is of another day. Applied to an empty world, they make this one.
     pub fn records(&self) -> impl Iterator<Item = Change> + '_ {
         std::iter::once(Change::Counters(self.counters))
             .chain(self.fleets().cloned().map(Change::PutFleet))
@@ -21,6 +29,18 @@ impl World {
                 self.variable_holders(None)
                     .map(|(holder, variables)| Change::PutVariables(holder.clone(), variables.clone())),
             )
+            .chain(self.rollouts.records())
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
+    }
+
+    /// Returns how far in the log of changes these records are; `None` if one server has them alone.
+    #[must_use]
+    pub fn position(&self) -> Option<u64> {
+        self.position
+    }
+
+    /// Says how far in the log of changes these records are.
+    pub fn set_position(&mut self, position: Option<u64>) {
+        self.position = position;
     }
 }

@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 use super::{Compact, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
+use crate::fleet::repeats::Repeat;
+use crate::fleet::rollout::{Rollout, Told};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
@@ -51,6 +53,32 @@ pub struct Device {
     /// The provisioning key with which it registered. Records of older versions do not have it.
     #[serde(default)]
     pub provisioned_by: Option<KeyHash>,
+    /// Where it is to move, until that is cancelled: its target says so for as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departure: Option<Departure>,
+}
+
+/// The order to move to another cloud.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Base URL of its API.
+    pub to: String,
+    /// The fleet there.
+    pub fleet: String,
+    /// A provisioning key of that fleet. Only the device gets it.
+    pub key: String,
+    pub ordered: Timestamp,
+}
+
+impl fmt::Debug for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, fleet, key: _, ordered } = self;
+        f.debug_struct("Departure")
+            .field("to", to)
+            .field("fleet", fleet)
+            .field("ordered", ordered)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The merged reports of a device. A record of its own, because devices report often, and only operators change a device.
@@ -165,6 +193,9 @@ pub struct Counters {
     pub release: u64,
     pub service: u64,
     pub image: u64,
+    /// Records of older versions do not have it.
+    #[serde(default)]
+    pub rollout: u64,
 }
 
 /// A key with which devices register in one fleet. Records of older versions have no fields after `created`.
@@ -299,7 +330,15 @@ pub enum Change {
     Audit(Box<Entry>),
     /// Removes a record of the audit trail.
     DropAudit(u64),
+    /// A request that is not done again.
+    PutRepeat(Box<Repeat>),
+    /// A request that is forgotten, by its id.
+    DropRepeat(String),
     /// All variables of this fleet or device. Without any, the record is removed. [`Change::DropFleet`] and
     /// [`Change::DropDevice`] remove it, too.
     PutVariables(VariableHolder, Variables),
+    PutRollout(Box<Rollout>),
+    DropRollout(u64),
+    /// What a rollout has noted of a device.
+    PutTold(DeviceUuid, Told),
 }

@@ -54,6 +54,9 @@ pub struct Variables {
     /// Those of one service. No map is empty.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, VariableMap>,
+    /// Differs after each change. It tells clients that a secret value has changed without telling anything about it. Records
+    /// of older versions have 0.
+    pub revision: u64,
 }
 
 /// Identifies equal variables: the first 16 bytes of a SHA-256.

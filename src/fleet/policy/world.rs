@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use imbl::{OrdMap, OrdSet};
 
 use super::matches::{begins, only_one};
+use super::rollouts::AllRollouts;
 use super::room::AllTaken;
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
@@ -15,6 +16,7 @@ use super::{
     VariableHolder,
 };
 use crate::fleet::access::Accounts;
+use crate::fleet::repeats::Repeats;
 use crate::model::{Commit, DeviceUuid};
 
 /// All records of the fleet server. A clone is a snapshot: it costs the same however many records there are, and later
@@ -32,7 +34,11 @@ pub struct World {
     pub(super) accounts: Accounts,
     /// The number of the newest record of the audit trail.
     audited: u64,
+    /// How far in the log of changes these records are, in a store that several servers share.
+    pub(super) position: Option<u64>,
     pub(super) variables: AllVariables,
+    pub(super) repeats: Repeats,
+    pub(super) rollouts: AllRollouts,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -81,6 +87,7 @@ impl World {
             }
             Change::DropDevice(uuid) => {
                 self.reports.remove(&uuid);
+                self.rollouts.forget(&uuid);
                 self.variables.drop(&VariableHolder::Device(uuid.clone()));
                 if let Some(device) = self.devices.remove(&uuid) {
                     self.by_key.remove(&device.key);
@@ -111,12 +118,17 @@ impl World {
             Change::RetireKey(hash) => {
                 self.retired.insert(hash);
             }
+            Change::PutRepeat(repeat) => self.repeats.put(*repeat),
+            Change::DropRepeat(id) => self.repeats.drop(&id),
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
             Change::Access(change) => self.accounts.apply(change),
             Change::Audit(entry) => self.audited = self.audited.max(entry.number),
             Change::DropAudit(_) => {}
             Change::PutVariables(holder, variables) => self.variables.put(holder, variables),
+            Change::PutRollout(rollout) => self.rollouts.put(*rollout),
+            Change::DropRollout(number) => self.rollouts.drop(number),
+            Change::PutTold(uuid, told) => self.rollouts.tell(uuid, told),
         }
     }
 
@@ -139,6 +151,9 @@ impl World {
             named.push(device.uuid.clone());
             self.by_name.insert(device.name.clone(), named);
         }
+        if let Some(before) = before.as_ref().filter(|before| before.key != device.key) {
+            self.by_key.remove(&before.key);
+        }
         if before.is_none_or(|before| before.key != device.key) {
             self.by_key.insert(device.key.clone(), device.uuid.clone());
         }
@@ -151,13 +166,6 @@ impl World {
         if !named.is_empty() {
             self.by_name.insert(name.to_owned(), named);
         }
-    }
-
-    /// Returns the release that `device` should run: its own pin, else its fleet's target, else none.
-    #[must_use]
-    pub fn target_of(&self, device: &Device) -> Option<&Arc<Release>> {
-        let fleet_target = || self.fleets.get(&device.fleet).and_then(|fleet| fleet.target);
-        self.releases.get(&device.pin.or_else(fleet_target)?)
     }
 
     /// Returns the target of a fleet that tracks latest: the trackable release with the newest start timestamp, and of two

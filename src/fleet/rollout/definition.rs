@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::judge::Test;
 use super::share::{Rate, Share, Span, as_text};
 use super::wave::{self, BadWave, Wave};
-use crate::fleet::policy::TagFilter;
+use crate::fleet::tag_filter::TagFilter;
 use crate::model::{Commit, Window};
 
 /// The definition of a rollout, with its defaults.
@@ -99,7 +99,7 @@ pub struct Filter(pub TagFilter);
 pub struct ServerWindow(pub Window);
 
 impl FromStr for Filter {
-    type Err = crate::fleet::policy::BadFilter;
+    type Err = crate::fleet::tag_filter::BadFilter;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)

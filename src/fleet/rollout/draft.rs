@@ -120,7 +120,7 @@ impl<'r, 'a> Draft<'r, 'a> {
     fn look_at_other(&mut self, subject: Subject<'a>, place: Place) {
         self.survey.devices += 1;
         self.note_point(Some(place));
-        if let Some(wave) = wave_of(&self.rollout, place, subject.tags)
+        if let Some(wave) = self.rollout.wave_of(place, subject.tags)
             && self.is_live(subject.tags)
         {
             self.candidates.push(Candidate { wave, place, subject });
@@ -150,18 +150,60 @@ impl<'r, 'a> Draft<'r, 'a> {
     }
 }
 
-/// Returns the wave of a device among those that have begun; `None` if it is in a later one.
-fn wave_of(rollout: &Rollout, place: Place, tags: &BTreeMap<String, String>) -> Option<usize> {
-    let begun = rollout.definition.waves.iter().enumerate().take(rollout.wave + 1);
-    let mut waves = begun.filter(|(index, wave)| match (&wave.group, place) {
-        (Group::Tags(filter), _) => filter.matches(tags),
-        (Group::Share(share), Place::Late(_)) => *share == Share::ALL,
-        (Group::Share(share), Place::Usual(point)) => share.contains(point),
-        (Group::Number(_), Place::Usual(point)) => rollout.ends.get(index).is_some_and(|end| point <= *end),
-        (Group::Number(_), Place::Late(_)) => false,
-        (Group::Share(_) | Group::Number(_), Place::Early(_)) => true,
-    });
-    waves.next().map(|(index, _)| index)
+impl Rollout {
+    /// Returns the wave of a device among those that have begun; `None` if it is in a later one.
+    #[must_use]
+    pub fn wave_of(&self, place: Place, tags: &BTreeMap<String, String>) -> Option<usize> {
+        let begun = self.definition.waves.iter().enumerate().take(self.wave + 1);
+        let mut waves = begun.filter(|(index, wave)| match (&wave.group, place) {
+            (Group::Tags(filter), _) => filter.matches(tags),
+            (Group::Share(share), Place::Late(_)) => *share == Share::ALL,
+            (Group::Share(share), Place::Usual(point)) => share.contains(point),
+            (Group::Number(_), Place::Usual(point)) => self.ends.get(index).is_some_and(|end| point <= *end),
+            (Group::Number(_), Place::Late(_)) => false,
+            (Group::Share(_) | Group::Number(_), Place::Early(_)) => true,
+        });
+        waves.next().map(|(index, _)| index)
+    }
+}
+
+/// Returns how many devices each wave would have, and how many of them are reachable, if all began now.
+#[must_use]
+pub fn plan<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -> Vec<(u64, u64)> {
+    let definition = &rollout.definition;
+    let is_in = |device: &Subject<'_>| {
+        !device.is_pinned && definition.filter.as_ref().is_none_or(|filter| filter.0.matches(device.tags))
+    };
+    let placed = devices
+        .filter(is_in)
+        .filter_map(|device| Some((place(rollout.number, device.uuid, device.tags)?, device)));
+    let placed: Vec<(Place, Subject<'_>)> = placed.collect();
+    let mut all = rollout.clone();
+    all.wave = definition.waves.len().saturating_sub(1);
+    let mut points: Vec<u64> = placed
+        .iter()
+        .filter_map(|(place, _)| match place {
+            Place::Early(_) => Some(0),
+            Place::Usual(point) => Some(*point),
+            Place::Late(_) => None,
+        })
+        .collect();
+    points.sort_unstable();
+    for (index, wave) in definition.waves.iter().enumerate() {
+        if let Group::Number(number) = wave.group {
+            let last = usize::try_from(number).unwrap_or(usize::MAX).min(points.len()).saturating_sub(1);
+            all.ends.entry(index).or_insert_with(|| points.get(last).copied().unwrap_or_default());
+        }
+    }
+    let mut waves = vec![(0, 0); definition.waves.len()];
+    for (place, device) in &placed {
+        let wave = device.member.map(|member| member.wave).or_else(|| all.wave_of(*place, device.tags));
+        if let Some((devices, reachable)) = wave.and_then(|wave| waves.get_mut(wave)) {
+            *devices += 1;
+            *reachable += u64::from(device.is_reachable);
+        }
+    }
+    waves
 }
 
 /// Returns how many devices the last wave that has begun should have, if it is a number.

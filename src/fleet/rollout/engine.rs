@@ -38,6 +38,7 @@ pub fn decide<'a>(
             draft.tell();
             draft.advance();
         }
+        draft.rollout.tally = draft.survey.all;
     }
     Decision { rollout: draft.rollout, members: draft.members, survey: draft.survey }
 }

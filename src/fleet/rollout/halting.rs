@@ -3,6 +3,7 @@
 use super::definition::{Definition, OnHalt};
 use super::draft::Draft;
 use super::judge::Finding;
+use super::share::Share;
 use super::state::{Cause, Counted, Halt, Pause, Phase, Segment};
 
 /// Most reasons of devices that a halt quotes.
@@ -36,7 +37,7 @@ impl Draft<'_, '_> {
     fn bad_cause(&self) -> Option<Cause> {
         let Definition { test, max_failures, max_failure_rate, min_sample, .. } = *self.definition;
         let live = self.live();
-        let rates = test.rates(self.rollout.base);
+        let rates = test.rates(self.base());
         if let Some(most) = max_failures
             && live.failures >= u64::from(most)
         {
@@ -58,7 +59,7 @@ impl Draft<'_, '_> {
     pub(super) fn inconclusive(&self) -> Option<Pause> {
         let Counted { failures, verdicts } = self.live();
         let Definition { test, is_strict, .. } = *self.definition;
-        let rates = test.rates(self.rollout.base);
+        let rates = test.rates(self.base());
         let is_doubtful = is_strict || test.leans_bad(rates, failures, verdicts);
         match test.judge(rates, failures, verdicts, 1) {
             Finding::Open { needs } if failures > 0 && is_doubtful => {
@@ -70,8 +71,8 @@ impl Draft<'_, '_> {
 
     /// Halts the worst segment that is bad while the rest is not. Returns `true` if there is one.
     fn halt_segment(&mut self) -> bool {
-        let (test, base) = (self.definition.test, self.rollout.base);
-        let (rates, live) = (test.rates(base), self.live());
+        let test = self.definition.test;
+        let (rates, live) = (test.rates(self.base()), self.live());
         let is_all_bad = test.judge(rates, live.failures, live.verdicts, 1) == Finding::Bad;
         let tests = u64::try_from(self.survey.segments.len()).unwrap_or(u64::MAX);
         let mut worst: Option<(Segment, Counted)> = None;
@@ -101,8 +102,12 @@ impl Draft<'_, '_> {
         Counted::from(self.survey.live).since(self.rollout.forgiven.all)
     }
 
+    fn base(&self) -> f64 {
+        self.rollout.base.map_or(0.0, Share::as_f64)
+    }
+
     fn by_test(&self) -> Cause {
-        let rates = self.definition.test.rates(self.rollout.base);
+        let rates = self.definition.test.rates(self.base());
         Cause::Test { base: percent(rates.base), bad: percent(rates.bad) }
     }
 

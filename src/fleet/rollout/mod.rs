@@ -24,12 +24,12 @@ mod wave;
 mod tests;
 
 pub use definition::{BadDefinition, Definition, OnHalt};
-pub use draft::{Outside, Survey};
+pub use draft::{Outside, Survey, plan};
 pub use engine::{Decision, decide};
 pub use judge::{Finding, Rates, Test};
 pub use position::{Place, place};
 pub use share::{BadQuantity, Rate, Share, Span};
-pub use state::{Cause, Counted, Forgiven, Halt, Member, Pause, Phase, Rollout, Segment};
+pub use state::{Cause, Counted, Forgiven, Halt, Member, Pause, Phase, Rollout, Segment, Told};
 pub use tally::{Tally, Verdict};
 pub use verdict::{Stands, Subject};
 pub use wave::{BadWave, Group, Wave, parse as parse_waves};

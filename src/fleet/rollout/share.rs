@@ -37,6 +37,14 @@ impl Share {
         Self { millionths: if millionths > Self::WHOLE { Self::WHOLE } else { millionths } }
     }
 
+    /// Returns which share `part` is of `all`; `None` if it is none at all.
+    #[must_use]
+    pub fn of_counts(part: u64, all: u64) -> Option<Self> {
+        let millionths = (u128::from(part) * u128::from(Self::WHOLE)).checked_div(u128::from(all))?;
+        let millionths = u32::try_from(millionths).unwrap_or(Self::WHOLE).min(Self::WHOLE);
+        (millionths > 0).then_some(Self { millionths })
+    }
+
     #[must_use]
     pub fn as_f64(self) -> f64 {
         f64::from(self.millionths) / f64::from(Self::WHOLE)

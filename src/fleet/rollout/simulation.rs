@@ -206,7 +206,7 @@ pub fn run(definition: &Definition, model: &Model, seed: u64) -> Run {
     let mut fleet = Fleet::new(model, &mut random);
     let start = Timestamp::UNIX_EPOCH;
     let mut rollout = Rollout::new(seed, 1, 1, definition.clone(), start);
-    rollout.base = model.base.map_or(0.0, Share::as_f64);
+    rollout.base = model.base;
     let update = (model.update.0.as_secs(), model.update.1.as_secs());
     let mut second = 0;
     loop {

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
+use super::share::Share;
 use super::tally::{Tally, Verdict};
 use crate::model::quantity::counted;
 
 /// A rollout: it takes a release to the devices of a fleet in waves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     pub number: u64,
     /// Number of the fleet.
@@ -19,7 +20,13 @@ pub struct Rollout {
     /// Number of the release.
     pub release: u64,
     pub definition: Definition,
+    /// Numbers of the releases that devices must accept before.
+    pub barriers: Vec<u64>,
+    /// The target of the fleet when it started.
+    pub before: Option<u64>,
     pub started: Timestamp,
+    /// Since when it is over.
+    pub ended: Option<Timestamp>,
     pub phase: Phase,
     /// Index of the last wave that has begun.
     pub wave: usize,
@@ -37,8 +44,10 @@ pub struct Rollout {
     pub forgiven: Forgiven,
     /// Segments that are halted, with the reason.
     pub halted: BTreeMap<Segment, Halt>,
-    /// The share of devices that failed in the rollout before.
-    pub base: f64,
+    /// The share of devices that failed in the fleet's last rollout.
+    pub base: Option<Share>,
+    /// What has become of all devices that were told.
+    pub tally: Tally,
 }
 
 impl Rollout {
@@ -50,7 +59,10 @@ impl Rollout {
             fleet,
             release,
             definition,
+            barriers: Vec::new(),
+            before: None,
             started,
+            ended: None,
             phase: Phase::Running,
             wave: 0,
             settled: None,
@@ -60,8 +72,21 @@ impl Rollout {
             waived: None,
             forgiven: Forgiven::default(),
             halted: BTreeMap::new(),
-            base: 0.0,
+            base: None,
+            tally: Tally::default(),
         }
+    }
+
+    /// Returns the release that a device gets from it; `None` if it gets that of its fleet.
+    #[must_use]
+    pub fn release_for(&self, member: &Member) -> Option<u64> {
+        let is_exposed = self.phase.is_exposing() && !member.is_pulled_back;
+        is_exposed.then(|| self.barriers.get(member.barriers).copied().unwrap_or(self.release))
+    }
+
+    /// Ends it.
+    pub fn end(&mut self, phase: Phase, now: Timestamp) {
+        (self.phase, self.ended) = (phase, Some(now));
     }
 
     /// Goes on, although it was paused or halted. What has happened up to now, in all and in each segment, is not held against
@@ -115,11 +140,14 @@ impl From<Tally> for Counted {
 pub struct Segment(pub String);
 
 impl Segment {
-    pub(super) fn new(key: &str, value: &str) -> Self {
+    #[must_use]
+    pub fn new(key: &str, value: &str) -> Self {
         Self(format!("{key}={value}"))
     }
 
-    pub(super) fn has(&self, tags: &BTreeMap<String, String>) -> bool {
+    /// Returns `true` if a device with these tags is in it.
+    #[must_use]
+    pub fn has(&self, tags: &BTreeMap<String, String>) -> bool {
         self.0.split_once('=').is_some_and(|(key, value)| tags.get(key).is_some_and(|own| own == value))
     }
 }
@@ -154,6 +182,35 @@ pub enum Phase {
 }
 
 impl Phase {
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        *self == Self::Running
+    }
+
+    /// Its name in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused { .. } => "paused",
+            Self::Halted { is_pulled_back: false, .. } => "halted",
+            Self::Halted { is_pulled_back: true, .. } => "pulled-back",
+            Self::Completed => "completed",
+            Self::Aborted { .. } => "aborted",
+        }
+    }
+
+    /// Returns why it does not run.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Running | Self::Completed => None,
+            Self::Paused { why } => Some(why.to_string()),
+            Self::Halted { why, .. } => Some(why.to_string()),
+            Self::Aborted { why } => Some(why.clone()),
+        }
+    }
+
     /// Returns `true` if it will never change again.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -285,6 +342,15 @@ pub struct Member {
     /// Whether it was sent back, alone or with its segment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_pulled_back: bool,
+}
+
+/// A device that a rollout has told. It means nothing once its fleet has another rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Number of the rollout.
+    pub rollout: u64,
+    #[serde(flatten)]
+    pub member: Member,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

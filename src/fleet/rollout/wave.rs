@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::share::{Share, as_text};
-use crate::fleet::policy::TagFilter;
+use crate::fleet::tag_filter::TagFilter;
 
 /// One wave: who is reached in it besides those of the waves before.
 #[derive(Debug, Clone, PartialEq, Eq)]

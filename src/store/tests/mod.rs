@@ -22,6 +22,7 @@ fn identity(n: u64) -> Identity {
         uuid: DeviceUuid::parse("ab".repeat(16)).unwrap(),
         device_key: format!("key-{n}"),
         registered: Some(Registration { endpoint: "https://api.example".into(), device_id: Some(n) }),
+        moves: crate::model::Moves::default(),
     }
 }
 

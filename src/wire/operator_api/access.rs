@@ -85,6 +85,9 @@ pub struct AuditView {
     pub count: usize,
     /// Names of the fleets of these things; the number of a fleet that was deleted.
     pub fleets: Vec<String>,
+    /// What was changed about these things, e.g. to which release they were pinned; null if the request says it.
+    #[serde(default)]
+    pub details: Option<String>,
     /// As the client said it.
     pub why: Option<String>,
     /// `done`, or `refused`: then nothing was changed.
@@ -98,7 +101,7 @@ pub struct AuditView {
 /// A record that was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThingView {
-    /// `fleet`, `device`, `release`, `provisioning key`, `user` or `token`.
+    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token` or `rollout`.
     pub kind: String,
     /// Its uuid, commit, id or name.
     pub id: String,

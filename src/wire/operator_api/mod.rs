@@ -4,8 +4,10 @@
 pub mod access;
 mod bulk;
 mod errors;
+mod exchange;
 mod keys;
 mod pages;
+mod rollouts;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -17,10 +19,15 @@ use serde_json::{Map, Value};
 use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::ReleaseStatus;
-pub use bulk::{DeleteMany, PinMany, TagMany, TrackMany};
-pub use errors::{ErrorView, Failure, RefusalView};
+pub use bulk::{DeleteMany, MigrateMany, MigrationOrder, MigrationView, PinMany, TagMany, TrackMany};
+pub use errors::{Code, ErrorView, Failure, RefusalView};
+pub use exchange::{
+    EXPORT_VERSION, ExportHead, ExportLine, ExportedDevice, ExportedFleet, ExportedRelease, ExportedVariable,
+    ImportCounts, ImportView, LARGEST_IMPORT,
+};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+pub use rollouts::{DeviceRollout, HaltedSegment, RolloutTally, RolloutView, StartRollout, WaveView};
 pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +83,9 @@ pub struct DeviceView {
     /// The name of that key, if it has one.
     #[serde(default)]
     pub provisioning_key_name: Option<String>,
+    /// Its move to another cloud, if one is ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationView>,
 }
 
 /// A deleted device, whose uuid and key are barred.
@@ -104,6 +114,9 @@ pub struct DeviceDetail {
     /// How services failed, as it reported, newest last.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
+    /// The newest rollout of its fleet, unless that is over.
+    #[serde(default)]
+    pub rollout: Option<DeviceRollout>,
     /// Plain fields of its reports, by their name on the wire.
     pub reported: BTreeMap<String, Value>,
 }

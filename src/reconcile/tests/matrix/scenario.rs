@@ -214,7 +214,7 @@ impl Scenario {
     /// Tells the device what the cloud wants, as the cloud would.
     pub(super) fn deliver(&self, lab: &Lab, number: u8) {
         let record = StoredTarget { endpoint: String::new(), etag: None, body: number.to_string() };
-        let delivered = Delivered { target: Arc::new(self.target(number)), record: Some(record) };
+        let delivered = Delivered { target: Arc::new(self.target(number)), record: Some(record), etag: None };
         lab.target.send_replace(Some(Arc::new(delivered)));
     }
 
@@ -222,7 +222,7 @@ impl Scenario {
     pub(super) fn remember(&self, lab: &Lab) {
         let body = lab.notebook.0.lock().unwrap().target.as_ref().map(|record| record.body.clone());
         let Some(number) = body.and_then(|body| body.parse().ok()) else { return };
-        let delivered = Delivered { target: Arc::new(self.target(number)), record: None };
+        let delivered = Delivered { target: Arc::new(self.target(number)), record: None, etag: None };
         lab.target.send_replace(Some(Arc::new(delivered)));
     }
 

@@ -16,9 +16,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::rules::{check_tag_key, shown};
-use super::{Device, KeyHash};
 use crate::model::text::is_one_line;
+use crate::model::{TAG_KEY_ACCEPTS, is_tag_key};
 
 /// Most characters of a filter.
 const LONGEST: usize = 4096;
@@ -60,32 +59,13 @@ impl TagFilter {
     }
 }
 
-/// Selects devices. Every field that is set must match; without any, all devices are selected.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Choice {
-    pub filter: Option<TagFilter>,
-    /// Number of their fleet.
-    pub fleet: Option<u64>,
-    /// The provisioning key that they registered with.
-    pub key: Option<KeyHash>,
-}
-
-impl Choice {
-    /// Returns whether a device is one of them.
-    #[must_use]
-    pub fn matches(&self, device: &Device) -> bool {
-        self.fleet.is_none_or(|fleet| fleet == device.fleet)
-            && self.key.as_ref().is_none_or(|key| device.provisioned_by.as_ref() == Some(key))
-            && self.filter.as_ref().is_none_or(|filter| filter.matches(&device.tags))
-    }
-}
-
 impl FromStr for TagFilter {
     type Err = BadFilter;
 
     fn from_str(text: &str) -> Result<Self, BadFilter> {
         if text.chars().count() > LONGEST {
-            return Err(BadFilter { given: shown(text), why: "the filter has more than 4096 characters" });
+            let given = text.chars().take(64).collect();
+            return Err(BadFilter { given, why: "the filter has more than 4096 characters" });
         }
         let conditions = text.split(',').map(|part| condition(part.trim())).collect::<Result<_, _>>()?;
         Ok(Self { conditions })
@@ -96,9 +76,8 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
     let bad = |why| BadFilter { given: text.to_owned(), why };
     let key = |key: &str| {
         let key = key.trim();
-        check_tag_key(key)
-            .map(|()| key.to_owned())
-            .map_err(|accepts| bad(if key.is_empty() { "it has no key" } else { accepts }))
+        let why = if key.is_empty() { "it has no key" } else { TAG_KEY_ACCEPTS };
+        is_tag_key(key).then(|| key.to_owned()).ok_or_else(|| bad(why))
     };
     let value = |value: &str| {
         let value = value.trim();

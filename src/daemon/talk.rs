@@ -1,0 +1,161 @@
+//! Talks to the cloud: registers, polls, reports, and moves to another cloud. Only wiring.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cloud::{self, Client, Poller, Reporter, Start, Times};
+use crate::config::{CloudConfig, Joining};
+use crate::host;
+use crate::http::Http;
+use crate::model::{CloudReport, Identity, LocalApps, Policy, RegistryLogin};
+use crate::store::Store;
+use crate::wire::report::DeviceFacts;
+
+use super::moving::{Moved, Mover};
+use super::{Wires, joining};
+
+/// The task that talks to the cloud.
+pub(super) struct Talk {
+    pub(super) http: Http,
+    /// Where metrics are served, if anywhere.
+    pub(super) metrics: Option<SocketAddr>,
+    /// The cloud of the settings. A move may have put another one in its place.
+    pub(super) settings: CloudConfig,
+    pub(super) policy: Policy,
+    /// Who the device is by its settings and its store.
+    pub(super) identity: Identity,
+    pub(super) store: Store,
+    pub(super) wires: Wires,
+    pub(super) login: watch::Sender<Option<RegistryLogin>>,
+}
+
+/// Returns the device's login to the registries of its cloud.
+pub(super) fn login(cloud: &CloudConfig, identity: &Identity) -> RegistryLogin {
+    RegistryLogin {
+        username: format!("d_{}", identity.uuid),
+        password: identity.device_key.clone(),
+        registries: cloud::registries(&cloud.endpoint, &cloud.registries),
+    }
+}
+
+impl Talk {
+    /// Returns the settings of the cloud that is in force. The registries in the settings are those of the settings' cloud,
+    /// so they do not get the key of another one.
+    pub(super) fn present(settings: CloudConfig, identity: &Identity) -> CloudConfig {
+        match identity.moves.in_force(&settings.endpoint) {
+            None => settings,
+            Some(moved) => CloudConfig {
+                endpoint: moved.to.clone(),
+                joining: Joining::Remembered,
+                registries: Vec::new(),
+                ..settings
+            },
+        }
+    }
+
+    /// Talks until `stop`: to the present cloud, and after a move to the next one. `etag` and `wanted_interval` are those of
+    /// the target in force.
+    pub(super) async fn run(
+        mut self,
+        (mut etag, mut wanted_interval): (Option<String>, Option<Duration>),
+        stop: CancellationToken,
+    ) {
+        loop {
+            let Some(Moved { identity, delivered }) = self.round((etag, wanted_interval), &stop).await else {
+                return;
+            };
+            self.identity = identity;
+            let cloud = Self::present(self.settings.clone(), &self.identity);
+            let (there, _) = self.identity.in_force(&self.settings.endpoint);
+            self.login.send_replace(Some(login(&cloud, &there)));
+            self.wires.cloud.send_replace(CloudReport::default());
+            etag = delivered.record.as_ref().and_then(|record| record.etag.clone());
+            wanted_interval = delivered.target.poll_interval;
+            self.wires.target.send_replace(Some(delivered.into()));
+        }
+    }
+
+    /// Registers if need be, then polls and reports until `stop`, or until the device has moved to another cloud.
+    async fn round(
+        &mut self,
+        (etag, wanted_interval): (Option<String>, Option<Duration>),
+        stop: &CancellationToken,
+    ) -> Option<Moved> {
+        let Self { http, metrics, settings, policy, identity, store, wires, .. } = self;
+        let cloud = Self::present(settings.clone(), identity);
+        let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
+        wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
+        if !joining::register(&client, &cloud, identity, store, wires, stop).await {
+            return None;
+        }
+        let (there, _) = identity.in_force(&settings.endpoint);
+        let moved = identity.moves.in_force(&settings.endpoint);
+        let apps = moved.map(|moved| moved.apps.clone()).unwrap_or_default();
+        let round = stop.child_token();
+        let start = Start {
+            uuid: there.uuid.clone(),
+            device_key: there.device_key.clone(),
+            policy: policy.clone(),
+            etag,
+            interval: cloud.poll_interval,
+            wanted_interval,
+            wait: cloud.poll_wait,
+            apps: apps.clone(),
+        };
+        let times = Times { time_in: host::time_in, uptime: host::uptime };
+        let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
+        let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
+        let reporter = reporter(&client, &cloud, (&there, apps), wires, *metrics);
+        let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
+        let talk = async {
+            tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), Box::pin(dropped));
+        };
+        let mover = Mover {
+            http,
+            cloud: &cloud,
+            settings: &settings.endpoint,
+            policy,
+            identity,
+            store,
+            target: wires.target.subscribe(),
+            report: &wires.cloud,
+            reported: &wires.report,
+            poll_now: &wires.poll_now,
+        };
+        tokio::pin!(talk);
+        let moved = tokio::select! {
+            () = &mut talk => return None,
+            moved = Box::pin(mover.run()) => moved,
+        };
+        // The last report tells the cloud that the device has moved.
+        round.cancel();
+        talk.await;
+        (!stop.is_cancelled()).then_some(moved)
+    }
+}
+
+fn reporter(
+    client: &Client,
+    cloud: &CloudConfig,
+    (identity, apps): (&Identity, LocalApps),
+    wires: &Wires,
+    metrics: Option<SocketAddr>,
+) -> Reporter {
+    Reporter {
+        client: client.clone(),
+        uuid: identity.uuid.clone(),
+        device_key: identity.device_key.clone(),
+        report: wires.report.subscribe(),
+        cloud: wires.cloud.clone(),
+        facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
+        gap: cloud.report_interval,
+        longest_wait: cloud.poll_interval,
+        lines: cloud.report_lines,
+        metrics: Box::new(move || metrics.and_then(host::reached_at)),
+        takes_accounts: false,
+        apps,
+    }
+}

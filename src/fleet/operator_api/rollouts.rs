@@ -1,0 +1,198 @@
+//! `/api/v1/fleets/{fleet}/rollouts`: the rollouts of a fleet. The one that is not over is `current`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
+use super::devices::fleet_name;
+use super::pages::{self, Page};
+use crate::fleet::clock;
+use crate::fleet::policy::{NewRollout, Refusal, Steering, World};
+use crate::fleet::rollout::{self, Definition, Rollout, Tally};
+use crate::fleet::rollouts::Sighted;
+use crate::host;
+use crate::model::WindowState;
+use crate::model::quantity::span;
+use crate::wire::operator_api::{HaltedSegment, Nothing, RolloutTally, RolloutView, StartRollout, WaveView};
+
+/// Which rollouts are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    records: Desk,
+    Path(fleet): Path<String>,
+    Params(Which { limit, cursor }): Params<Which>,
+) -> Result<Response, ApiError> {
+    let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
+    pages::page(&records, move |records, world| {
+        let fleet = world.find_fleet(&fleet)?.number;
+        let rollouts = world.rollouts_after(after).filter(|rollout| rollout.fleet == fleet);
+        Page::of(rollouts.map(|rollout| (rollout.number.to_string(), view(records, world, rollout))), limit)
+    })
+    .await
+}
+
+pub(super) async fn show(records: Desk, Path(fleet): Path<String>) -> Result<Response, ApiError> {
+    pages::beside(&records, move |records, world| {
+        let fleet = world.find_fleet(&fleet)?;
+        let rollout = world.rollout(fleet.number);
+        let rollout = rollout.ok_or_else(|| Refusal::NoRollout { fleet: fleet.name.clone() })?;
+        Ok(view(records, world, rollout))
+    })
+    .await
+}
+
+pub(super) async fn start(
+    records: Desk,
+    Path(fleet): Path<String>,
+    Body(StartRollout { release, definition, supersede, dry_run }): Body<StartRollout>,
+) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
+    let definition: Definition = serde_json::from_value(definition)
+        .map_err(|error| ApiError::bad_request(format!("the definition of the rollout: {error}")))?;
+    for window in &definition.windows {
+        if let WindowState::Unknown(why) = host::window(&window.0, clock::now()) {
+            return Err(ApiError::bad_request(format!("the window {window}: {why}")));
+        }
+    }
+    let new = NewRollout { definition, supersedes: supersede, who: records.who() };
+    let looking = records.clone();
+    let act = move |world: &Acting<'_>| {
+        let fleet = world.find_fleet(&fleet)?;
+        let release = world.find_release(Some(fleet.number), &release)?;
+        let (rollout, changes) = world.start_rollout(fleet, release, new, clock::now())?;
+        let shown = view(&looking, world, &rollout);
+        Ok((shown, if dry_run { Vec::new() } else { changes }))
+    };
+    let shown = records.act(act).await?;
+    Ok((if dry_run { StatusCode::OK } else { StatusCode::CREATED }, Json(shown)))
+}
+
+/// Handlers of the acts on the rollout of a fleet that goes on.
+macro_rules! steering {
+    ($($name:ident: $steering:ident),*) => {$(
+        pub(super) async fn $name(
+            records: Desk,
+            Path(fleet): Path<String>,
+            Body(Nothing {}): Body<Nothing>,
+        ) -> Result<Json<RolloutView>, ApiError> {
+            steer(records, fleet, Steering::$steering).await
+        }
+    )*};
+}
+
+steering!(pause: Pause, resume: Resume, approve: Approve, abort: Abort, pull_back: PullBack, complete: Complete);
+
+async fn steer(records: Desk, fleet: String, steering: Steering) -> Result<Json<RolloutView>, ApiError> {
+    let (who, looking) = (records.who(), records.clone());
+    let act = move |world: &Acting<'_>| {
+        let fleet = world.find_fleet(&fleet)?;
+        let now = clock::now();
+        let segments = match world.open_rollout(fleet.number) {
+            Some(rollout) if steering == Steering::Resume => {
+                sighted(&looking, world, rollout).segments(rollout, now)
+            }
+            Some(_) | None => std::collections::BTreeMap::new(),
+        };
+        Ok((fleet.number, world.steer_rollout(fleet, &steering, &segments, &who, now)?))
+    };
+    let fleet = records.act(act).await?;
+    let world = records.world();
+    let rollout = world.rollout(fleet);
+    let rollout = rollout.ok_or_else(|| Refusal::NoRollout { fleet: fleet_name(&world, fleet) })?;
+    Ok(Json(view(&records, &world, rollout)))
+}
+
+fn sighted<'a>(records: &Desk, world: &'a World, rollout: &Rollout) -> Sighted<'a> {
+    Sighted::new(world, rollout, |device| records.last_seen(world, device))
+}
+
+fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
+    let now = clock::now();
+    let is_newest = world.rollout(rollout.fleet).is_none_or(|newest| newest.number <= rollout.number);
+    let sighted = is_newest.then(|| sighted(records, world, rollout));
+    let survey = sighted.as_ref().map(|sighted| sighted.decide(rollout, now).survey).unwrap_or_default();
+    let plan = sighted.as_ref().map(|sighted| rollout::plan(rollout, sighted.subjects())).unwrap_or_default();
+    let Definition { soak, rate, .. } = &rollout.definition;
+    let mut earliest = 0;
+    let mut waves = Vec::new();
+    for (index, wave) in rollout.definition.waves.iter().enumerate() {
+        let (devices, reachable) = plan.get(index).copied().unwrap_or_default();
+        let told = survey.waves.get(&index).copied().unwrap_or_default();
+        let has_begun = index <= rollout.wave;
+        let (wave, tally) = (wave.to_string(), tally_of(told));
+        waves.push(WaveView { wave, has_begun, devices, reachable, earliest_s: earliest, tally });
+        let telling =
+            rate.map_or(0, |rate| (rate.interval() * u32::try_from(devices).unwrap_or(u32::MAX)).as_secs());
+        earliest += if devices == 0 { 0 } else { soak.0.as_secs() + telling };
+    }
+    let halted = rollout.halted.iter();
+    let halted =
+        halted.map(|(segment, why)| HaltedSegment { segment: segment.to_string(), why: why.to_string() });
+    RolloutView {
+        number: rollout.number,
+        fleet: fleet_name(world, rollout.fleet),
+        release: world.release(rollout.release).map(|release| release.commit.to_string()),
+        started: rollout.started,
+        ended: rollout.ended,
+        phase: rollout.phase.as_str().to_owned(),
+        why: rollout.phase.why(),
+        wave: rollout.wave + 1,
+        settled: rollout.settled,
+        next: next(rollout, rollout.tally, now),
+        devices: plan.iter().map(|(devices, _)| devices).sum(),
+        tally: tally_of(rollout.tally),
+        waves,
+        halted: halted.collect(),
+        definition: serde_json::to_value(&rollout.definition).unwrap_or_default(),
+    }
+}
+
+fn tally_of(tally: Tally) -> RolloutTally {
+    RolloutTally {
+        told: tally.told(),
+        accepted: tally.accepted,
+        rejected: tally.rejected,
+        blocked: tally.blocked,
+        unhealthy: tally.unhealthy,
+        silent: tally.silent,
+        updating: tally.updating,
+        waiting: tally.waiting,
+        fetching: tally.fetching,
+        unreached: tally.unreached,
+    }
+}
+
+/// Says what a rollout that runs waits for.
+fn next(rollout: &Rollout, tally: Tally, now: Timestamp) -> String {
+    if !rollout.phase.is_running() {
+        return String::new();
+    }
+    let is_last = rollout.wave + 1 == rollout.definition.waves.len();
+    let Definition { soak, observe, advance, .. } = &rollout.definition;
+    match rollout.settled {
+        Some(settled) => {
+            let watch = if is_last { *soak.max(observe) } else { *soak };
+            let passed = u64::try_from(now.duration_since(settled).as_secs()).unwrap_or_default();
+            let left = span(watch.0.as_secs().saturating_sub(passed));
+            let then = if is_last { "completes" } else { "goes on with the next wave" };
+            format!(
+                "enough devices have accepted the release; it is watched for {left} more, and then {then}"
+            )
+        }
+        None => format!(
+            "{} of {} reachable devices that were told have accepted the release; {} must",
+            tally.accepted,
+            tally.reachable(),
+            advance,
+        ),
+    }
+}

@@ -1,0 +1,276 @@
+//! Acts on rollouts. When a rollout advances is decided in `src/fleet/rollout`.
+
+use jiff::Timestamp;
+
+use super::{Change, Counters, Device, Fleet, FleetPatch, Refusal, Release, ReleasePatch, World};
+use crate::fleet::rollout::{
+    Cause, Counted, Definition, Group, Halt, Member, Pause, Phase, Rollout, Segment, Share, Told,
+};
+use crate::model::{DeviceUuid, ReleaseStatus};
+
+/// Most rollouts of a fleet that are kept. The oldest ones go.
+const MOST_KEPT: usize = 50;
+
+/// A rollout that is to begin.
+#[derive(Debug, Clone)]
+pub struct NewRollout {
+    pub definition: Definition,
+    /// Whether it takes the place of one that is not over.
+    pub supersedes: bool,
+    pub who: String,
+}
+
+/// What a person does with a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Steering {
+    Pause,
+    Resume,
+    /// Lets the next wave begin.
+    Approve,
+    /// Ends it. Devices get their fleet's target again.
+    Abort,
+    /// Sends back all devices that have the release.
+    PullBack,
+    /// Gives the release to the whole fleet at once, but not to halted segments.
+    Complete,
+}
+
+impl World {
+    /// Begins a rollout of a release to its fleet.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: of a definition, a release or a fleet for which it would make no sense.
+    pub fn start_rollout(
+        &self,
+        fleet: &Fleet,
+        release: &Release,
+        new: NewRollout,
+        now: Timestamp,
+    ) -> Result<(Rollout, Vec<Change>), Refusal> {
+        let NewRollout { definition, supersedes, who } = new;
+        definition.check().map_err(|error| Refusal::BadRollout { why: error.to_string() })?;
+        self.check_target(release.number, fleet.number)?;
+        self.check_end(fleet, release)?;
+        self.check_matches(fleet, &definition)?;
+        let mut changes = Vec::new();
+        if let Some(open) = self.open_rollout(fleet.number) {
+            if !supersedes {
+                return Err(Refusal::RolloutGoesOn { fleet: fleet.name.clone(), rollout: open.number });
+            }
+            let mut old = open.as_ref().clone();
+            old.end(Phase::Aborted { why: format!("superseded by {who}") }, now);
+            changes.push(Change::PutRollout(Box::new(old)));
+        }
+        let counters = Counters { rollout: self.counters.rollout + 1, ..self.counters };
+        let mut rollout = Rollout::new(counters.rollout, fleet.number, release.number, definition, now);
+        for commit in &rollout.definition.barriers {
+            let barrier = self.find_release(Some(fleet.number), commit.as_str())?;
+            self.check_target(barrier.number, fleet.number)?;
+            rollout.barriers.push(barrier.number);
+        }
+        rollout.before = fleet.target;
+        rollout.base = self.base_rate(fleet.number);
+        changes.push(Change::Counters(counters));
+        changes.push(Change::PutRollout(Box::new(rollout.clone())));
+        let kept: Vec<u64> = self.rollouts_of(fleet.number).map(|rollout| rollout.number).collect();
+        let surplus = (kept.len() + 1).saturating_sub(MOST_KEPT);
+        changes.extend(kept.into_iter().take(surplus).map(Change::DropRollout));
+        Ok((rollout, changes))
+    }
+
+    fn rollouts_of(&self, fleet: u64) -> impl Iterator<Item = &Rollout> {
+        self.rollouts_after(0).map(AsRef::as_ref).filter(move |rollout| rollout.fleet == fleet)
+    }
+
+    /// Returns the share of devices that failed in the newest rollout of a fleet that was completed.
+    fn base_rate(&self, fleet: u64) -> Option<Share> {
+        let completed = self.rollouts_of(fleet).filter(|rollout| rollout.phase == Phase::Completed).last()?;
+        Share::of_counts(completed.tally.failures(), completed.tally.verdicts())
+    }
+
+    /// Refuses a rollout that could not end with the release as the target of its fleet.
+    fn check_end(&self, fleet: &Fleet, release: &Release) -> Result<(), Refusal> {
+        let refused = |why: &str| {
+            let (fleet, commit) = (fleet.name.clone(), release.commit.clone());
+            Err(Refusal::CannotRollOut { fleet, commit, why: why.to_owned() })
+        };
+        if fleet.target == Some(release.number) {
+            return refused("the fleet runs it already");
+        }
+        if release.is_invalidated {
+            return refused("it is invalidated: `cotter release validate` it first");
+        }
+        if !fleet.is_tracking_latest {
+            return Ok(());
+        }
+        let newest = self.latest_trackable(fleet.number);
+        let is_newest = newest.is_none_or(|newest| {
+            (newest.start_timestamp, newest.number) < (release.start_timestamp, release.number)
+        });
+        if is_newest && release.is_passing_tests {
+            return Ok(());
+        }
+        refused(
+            "the fleet tracks latest, and would not keep it: `cotter fleet pin` it to what it runs now first",
+        )
+    }
+
+    fn check_matches(&self, fleet: &Fleet, definition: &Definition) -> Result<(), Refusal> {
+        let filters = definition.filter.iter().map(|filter| &filter.0);
+        let waves = definition.waves.iter().filter_map(|wave| match &wave.group {
+            Group::Tags(filter) => Some(filter),
+            Group::Share(_) | Group::Number(_) => None,
+        });
+        let of_fleet = || self.devices().filter(|device| device.fleet == fleet.number);
+        for filter in filters.chain(waves) {
+            if !of_fleet().any(|device| filter.matches(&device.tags)) {
+                return Err(Refusal::NoDeviceMatches { filter: filter.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Does with the rollout of a fleet what a person wants.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoRollout`], [`Refusal::NotNow`].
+    pub fn steer_rollout(
+        &self,
+        fleet: &Fleet,
+        steering: &Steering,
+        segments: &std::collections::BTreeMap<Segment, Counted>,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, Refusal> {
+        let open = self.open_rollout(fleet.number);
+        let open = open.ok_or_else(|| Refusal::NoRollout { fleet: fleet.name.clone() })?;
+        let mut rollout = open.as_ref().clone();
+        let not_now = |why: &'static str| Err(Refusal::NotNow { rollout: rollout.number, why });
+        let is_back = matches!(rollout.phase, Phase::Halted { is_pulled_back: true, .. });
+        match steering {
+            Steering::Pause if rollout.phase == Phase::Running => {
+                rollout.phase = Phase::Paused { why: Pause::Person { who: who.to_owned() } };
+            }
+            Steering::Pause => return not_now("it does not run"),
+            Steering::Resume | Steering::Approve if rollout.phase == Phase::Running => {
+                return not_now("it runs already");
+            }
+            Steering::Resume | Steering::Approve if is_back => {
+                return not_now("it was pulled back: abort it, and start another one");
+            }
+            Steering::Approve if (rollout.phase != Phase::Paused { why: Pause::Approval }) => {
+                return not_now("it does not wait for an approval: `cotter rollout resume` it");
+            }
+            Steering::Approve => rollout.approve(),
+            Steering::Resume if (rollout.phase == Phase::Paused { why: Pause::Approval }) => {
+                return not_now("it waits for an approval: `cotter rollout approve` it");
+            }
+            Steering::Resume => {
+                let all = Counted::from(rollout.tally);
+                rollout.resume(all, segments);
+            }
+            Steering::PullBack if is_back => return not_now("it is pulled back already"),
+            Steering::PullBack => {
+                let Counted { failures, verdicts } = rollout.tally.into();
+                let cause = Cause::Person { who: who.to_owned() };
+                let why = Halt { cause, failures, verdicts, evidence: Vec::new() };
+                rollout.phase = Phase::Halted { why, is_pulled_back: true };
+            }
+            Steering::Abort => rollout.end(Phase::Aborted { why: format!("aborted by {who}") }, now),
+            Steering::Complete if is_back => {
+                return not_now("it was pulled back: abort it, and start another one");
+            }
+            Steering::Complete => return self.complete_rollout(rollout, now),
+        }
+        Ok(vec![Change::PutRollout(Box::new(rollout))])
+    }
+
+    /// Stores a decision of the rollout of a fleet.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::patch_fleet`], at the end of a rollout.
+    pub fn put_decision(
+        &self,
+        rollout: Rollout,
+        members: impl Iterator<Item = (DeviceUuid, Member)>,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, Refusal> {
+        let number = rollout.number;
+        let mut changes: Vec<Change> =
+            members.map(|(uuid, member)| Change::PutTold(uuid, Told { rollout: number, member })).collect();
+        if rollout.phase == Phase::Completed {
+            changes.extend(self.complete_rollout(rollout, now)?);
+        } else if self.rollout(rollout.fleet).is_none_or(|stored| **stored != rollout) {
+            changes.push(Change::PutRollout(Box::new(rollout)));
+        }
+        Ok(changes)
+    }
+
+    /// Ends a rollout because its fleet has got another target. `None` while it has the one with which the rollout began.
+    #[must_use]
+    pub fn ended_by_target(&self, rollout: &Rollout, now: Timestamp) -> Option<Change> {
+        let target = self.fleet(rollout.fleet).and_then(|fleet| fleet.target);
+        if target == rollout.before {
+            return None;
+        }
+        let commit = target.and_then(|number| self.release(number)).map(|release| release.commit.to_string());
+        let mut ended = rollout.clone();
+        let phase = if target == Some(rollout.release) {
+            Phase::Completed
+        } else {
+            let commit = commit.as_deref().unwrap_or("none");
+            Phase::Aborted { why: format!("the target of the fleet is {commit} now") }
+        };
+        ended.end(phase, now);
+        Some(Change::PutRollout(Box::new(ended)))
+    }
+
+    /// Makes the release the target of the fleet. Devices of halted segments are pinned to what they should run now. A rollout to
+    /// some devices only pins these, and leaves the fleet as it is.
+    fn complete_rollout(&self, mut rollout: Rollout, now: Timestamp) -> Result<Vec<Change>, Refusal> {
+        rollout.end(Phase::Completed, now);
+        let Some(fleet) = self.fleet(rollout.fleet) else {
+            return Ok(vec![Change::PutRollout(Box::new(rollout))]);
+        };
+        let of_fleet =
+            || self.devices().filter(|device| device.fleet == fleet.number && device.pin.is_none());
+        let pin = |device: &Device, to: u64| Change::PutDevice(Device { pin: Some(to), ..device.clone() });
+        let is_halted = |device: &&Device| rollout.halted.keys().any(|segment| segment.has(&device.tags));
+        let mut changes: Vec<Change> = match &rollout.definition.filter {
+            Some(filter) => of_fleet()
+                .filter(|device| filter.0.matches(&device.tags) && !is_halted(device))
+                .map(|device| pin(device, rollout.release))
+                .collect(),
+            None => of_fleet()
+                .filter(is_halted)
+                .filter_map(|device| Some(pin(device, self.target_of(device)?.number)))
+                .collect(),
+        };
+        if rollout.definition.filter.is_none() {
+            changes.extend(self.target_changes(fleet, rollout.release)?);
+        }
+        changes.push(Change::PutRollout(Box::new(rollout)));
+        Ok(changes)
+    }
+
+    /// Lets a fleet run a release, tracking or pinned as it is. A draft becomes final if the fleet tracks latest.
+    fn target_changes(&self, fleet: &Fleet, release: u64) -> Result<Vec<Change>, Refusal> {
+        let patch = FleetPatch { is_tracking_latest: None, target: Some(Some(release)) };
+        match self.release(release) {
+            Some(draft) if fleet.is_tracking_latest && !draft.is_final => {
+                self.patch_release(draft, ReleasePatch { is_final: Some(true), ..ReleasePatch::default() })
+            }
+            Some(_) | None => self.patch_fleet(fleet, patch),
+        }
+    }
+
+    /// Returns `true` if a release may still be given to devices.
+    #[must_use]
+    pub fn may_be_rolled_out(&self, release: u64) -> bool {
+        self.release(release)
+            .is_some_and(|release| release.status == ReleaseStatus::Success && !release.is_invalidated)
+    }
+}
