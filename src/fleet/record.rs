@@ -151,8 +151,10 @@ pub(super) fn removed(kind: &str, id: &str) -> Result<Option<Change>, BadRecord>
     Ok(Some(match kind {
         "device" => Change::DropDevice(uuid()?),
         // With its device.
-        "reports" => return Ok(None),
+        "reports" | TOLD => return Ok(None),
         "bar" => Change::DropBar(uuid()?),
+        "rollout" => Change::DropRollout(number()?),
+        "repeat" => Change::DropRepeat(id.to_owned()),
         "fleet" => Change::DropFleet(number()?),
         "release" => Change::DropRelease(number()?),
         "key" => Change::DropKey(KeyHash(id.to_owned())),
