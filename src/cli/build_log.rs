@@ -12,6 +12,13 @@ use super::print;
 use crate::model::text::Screen;
 use crate::wire::operator_api::LONGEST_BUILD_LOG;
 
+/// Prints the end of the log of a build that failed.
+pub(super) fn print(log: &str) -> anyhow::Result<()> {
+    print::line("")?;
+    print::line("END OF THE BUILD'S LOG")?;
+    log.lines().try_for_each(|line| print::line(&format!("| {}", line.replace('\t', "    "))))
+}
+
 /// How long the output may stay open after docker has ended, because a program that it started still has it.
 const TO_END: Duration = Duration::from_secs(2);
 

@@ -156,7 +156,12 @@ impl Exit {
                 RegistryError::Unreachable { .. } => Self::Unreachable,
             });
         }
-        error.downcast_ref::<ClientError>().map(|error| match error {
+        error.downcast_ref::<ClientError>().map(Self::of_client)
+    }
+
+    /// The code for an error of a fleet server, or of the way to it.
+    fn of_client(error: &ClientError) -> Self {
+        match error {
             ClientError::BadUrl { .. } | ClientError::InTheClear { .. } | ClientError::NoAuthority { .. } => {
                 Self::Usage
             }
@@ -178,7 +183,7 @@ impl Exit {
                 "forbidden" | "token_ended" | "too_many_tokens" => Self::NotPermitted,
                 _ => Self::Unexpected,
             },
-        })
+        }
     }
 
     /// The code for an error that a command makes itself.

@@ -11,7 +11,7 @@ use super::compose::{self, Verdict};
 use super::consent::agree;
 use super::exit::Exit;
 use super::follow::{self, Output, Patience, Scope, Wait};
-use super::{image_warnings, print};
+use super::{build_log, image_warnings, print};
 use crate::host;
 use crate::http::{Http, Method};
 use crate::model::{ImageRef, ReleaseStatus};
@@ -189,7 +189,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             } else {
                 shown(&detail.release, false)?;
                 pinned(&client, &detail.release).await?;
-                detail.build_log.as_deref().map_or(Ok(()), log)
+                detail.build_log.as_deref().map_or(Ok(()), build_log::print)
             }
         }
         Verb::Wait(verb) => return wait(verb).await,
@@ -374,13 +374,6 @@ async fn pinned(client: &Client, release: &ReleaseView) -> anyhow::Result<()> {
     print::line("")?;
     let names = names.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
     print::hanging(2, &format!("pinned to it: {names}{more}"))
-}
-
-/// Prints the end of the log of a build that failed.
-fn log(log: &str) -> anyhow::Result<()> {
-    print::line("")?;
-    print::line("END OF THE BUILD'S LOG")?;
-    log.lines().try_for_each(|line| print::line(&format!("| {}", line.replace('\t', "    "))))
 }
 
 pub(super) fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::LARGEST_REQUEST;
+use super::codes;
 use super::repeat::Key;
 use crate::fleet::access::{AccessRefusal, By, Role, TokenEnd};
 use crate::fleet::gate::{Caller, NotSignedIn};
@@ -187,77 +188,9 @@ fn label(By { user, token, .. }: &By) -> String {
     user.as_ref().map_or_else(|| token.clone(), |user| format!("{token} of {user}"))
 }
 
-fn of_access(refusal: &AccessRefusal) -> Code {
-    match refusal {
-        AccessRefusal::NoSuchUser { .. } | AccessRefusal::NoSuchToken { .. } => Code::NotFound,
-        AccessRefusal::TokenEnded { .. } => Code::TokenEnded,
-        AccessRefusal::Ambiguous { .. } => Code::Ambiguous,
-        AccessRefusal::BadName { .. } | AccessRefusal::NoFleets => Code::BadRequest,
-        AccessRefusal::UserTaken { .. }
-        | AccessRefusal::TokenTaken { .. }
-        | AccessRefusal::Disabled { .. }
-        | AccessRefusal::AdminOfSome
-        | AccessRefusal::TooMany { .. } => Code::Refused,
-    }
-}
-
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let code = match &refusal {
-            Refusal::NoSuchFleet { .. }
-            | Refusal::NotOfKey { .. }
-            | Refusal::NoSuchDevice { .. }
-            | Refusal::NoSuchBar { .. }
-            | Refusal::NoSuchKey { .. }
-            | Refusal::NoSuchService { .. }
-            | Refusal::NoSuchVariable { .. }
-            | Refusal::NoRollout { .. }
-            | Refusal::NoSuchRelease { .. } => Code::NotFound,
-            Refusal::NoDeviceMatches { .. } => Code::NoMatch,
-            Refusal::OutOfScope { .. } => Code::Forbidden,
-            Refusal::Access(refusal) => of_access(refusal),
-            Refusal::Ambiguous { .. } => Code::Ambiguous,
-            Refusal::BadText { .. }
-            | Refusal::BadVariable { .. }
-            | Refusal::BadVariableName { .. }
-            | Refusal::VariablesTooLarge { .. }
-            | Refusal::BadDeviceKey { .. }
-            | Refusal::BadRollout { .. }
-            | Refusal::OutOfRange { .. } => Code::BadRequest,
-            Refusal::NotAsExpected { .. } => Code::PreconditionFailed,
-            Refusal::KeyReused => Code::KeyReused,
-            Refusal::DoneAlready { .. } => Code::DoneAlready,
-            Refusal::ShownOnce { .. } => Code::ShownOnce,
-            Refusal::Unsupported { .. } => Code::Unsupported,
-            Refusal::FleetNameTaken { .. }
-            | Refusal::FleetHasDevices { .. }
-            | Refusal::FleetGone { .. }
-            | Refusal::NotSuccessful { .. }
-            | Refusal::OtherFleet { .. }
-            | Refusal::FinalIsForGood { .. }
-            | Refusal::InUse { .. }
-            | Refusal::CommitTaken { .. }
-            | Refusal::NoImages { .. }
-            | Refusal::TooManyReleases { .. }
-            | Refusal::ReleasesTooLarge { .. }
-            | Refusal::TooManyServices { .. }
-            | Refusal::NameTaken { .. }
-            | Refusal::NameTakenBeyond { .. }
-            | Refusal::KeyNameTaken { .. }
-            | Refusal::KeyEnded { .. }
-            | Refusal::TooManyRegistrations { .. }
-            | Refusal::Barred { .. }
-            | Refusal::TooManyBars { .. }
-            | Refusal::MatchChanged { .. }
-            | Refusal::UuidTaken { .. }
-            | Refusal::Differs { .. }
-            | Refusal::NotImported { .. }
-            | Refusal::CannotRollOut { .. }
-            | Refusal::RolloutGoesOn { .. }
-            | Refusal::NotNow { .. }
-            | Refusal::RolledOut { .. }
-            | Refusal::KeyTaken => Code::Refused,
-        };
+        let code = codes::of(&refusal);
         let mut error = Self::new(code, refusal.to_string()).by_rule(refusal.rule());
         error.failure.remedy = refusal.remedy();
         if let Refusal::NotAsExpected { etag, .. } = &refusal {

@@ -15,6 +15,15 @@ impl World {
         self.release(device.pin.or_else(of_rollout).or_else(of_fleet)?)
     }
 
+    /// Returns the target of a fleet that tracks latest: the trackable release with the newest start timestamp, and of two
+    /// with the same one, the one that was created later.
+    #[must_use]
+    pub fn latest_trackable(&self, fleet: u64) -> Option<&Arc<Release>> {
+        self.releases_of(fleet)
+            .filter(|release| release.is_trackable())
+            .max_by_key(|release| (release.start_timestamp, release.number))
+    }
+
     /// Returns the newest rollout of a fleet, whether it is over or not.
     #[must_use]
     pub fn rollout(&self, fleet: u64) -> Option<&Arc<Rollout>> {

@@ -75,13 +75,7 @@ impl World {
             Change::PutReports(uuid, reported) => {
                 self.reports.insert(uuid, Arc::new(reported));
             }
-            Change::PutRelease(release) => {
-                self.of_fleet.insert((release.fleet, release.number));
-                self.by_commit.insert((release.fleet, release.commit.clone()), release.number);
-                self.taken.add(&release);
-                let before = self.releases.insert(release.number, Arc::new(release));
-                self.taken.remove(before.as_deref());
-            }
+            Change::PutRelease(release) => self.put_release(release),
             Change::PutKey(key) => {
                 self.keys.insert(key.hash.clone(), Arc::new(key));
             }
@@ -94,17 +88,7 @@ impl World {
                     self.drop_name(&device.name, &uuid);
                 }
             }
-            Change::DropRelease(number) => {
-                if let Some(release) = self.releases.remove(&number) {
-                    self.taken.remove(Some(&release));
-                    self.of_fleet.remove(&(release.fleet, number));
-                    let commit = (release.fleet, release.commit.clone());
-                    // The release of a build that succeeded may have its place already.
-                    if self.by_commit.get(&commit) == Some(&number) {
-                        self.by_commit.remove(&commit);
-                    }
-                }
-            }
+            Change::DropRelease(number) => self.drop_release(number),
             Change::DropKey(hash) => {
                 self.keys.remove(&hash);
             }
@@ -129,6 +113,25 @@ impl World {
             Change::PutRollout(rollout) => self.rollouts.put(*rollout),
             Change::DropRollout(number) => self.rollouts.drop(number),
             Change::PutTold(uuid, told) => self.rollouts.tell(uuid, told),
+        }
+    }
+
+    fn put_release(&mut self, release: Release) {
+        self.of_fleet.insert((release.fleet, release.number));
+        self.by_commit.insert((release.fleet, release.commit.clone()), release.number);
+        self.taken.add(&release);
+        let before = self.releases.insert(release.number, Arc::new(release));
+        self.taken.remove(before.as_deref());
+    }
+
+    fn drop_release(&mut self, number: u64) {
+        let Some(release) = self.releases.remove(&number) else { return };
+        self.taken.remove(Some(&release));
+        self.of_fleet.remove(&(release.fleet, number));
+        let commit = (release.fleet, release.commit.clone());
+        // The release of a build that succeeded may have its place already.
+        if self.by_commit.get(&commit) == Some(&number) {
+            self.by_commit.remove(&commit);
         }
     }
 
@@ -166,15 +169,6 @@ impl World {
         if !named.is_empty() {
             self.by_name.insert(name.to_owned(), named);
         }
-    }
-
-    /// Returns the target of a fleet that tracks latest: the trackable release with the newest start timestamp, and of two
-    /// with the same one, the one that was created later.
-    #[must_use]
-    pub fn latest_trackable(&self, fleet: u64) -> Option<&Arc<Release>> {
-        self.releases_of(fleet)
-            .filter(|release| release.is_trackable())
-            .max_by_key(|release| (release.start_timestamp, release.number))
     }
 
     /// Returns the users and tokens.
