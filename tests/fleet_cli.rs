@@ -805,7 +805,7 @@ fn settings_of_the_server() {
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
     --- stderr
-    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`, `tls_cert`, `tls_key`, `trusted_proxies`, `paused`
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`, `releases_per_fleet`, `fleet_releases_mib`, `all_releases_mib`, `tls_cert`, `tls_key`, `trusted_proxies`, `paused`, `store`, `store_password_file`
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"
@@ -952,9 +952,9 @@ fn help_and_version() {
 
     Commands:
       serve       Runs the fleet server
-      backup      Writes a copy of a running server's records to a file [alias: export]
+      backup      Writes a copy of a running server's records to a file
       verify      Checks that the file of a backup is complete and unchanged
-      restore     Puts a backup in the place of the records of a server that is stopped [alias: import]
+      restore     Puts a backup in the place of the records of a server that is stopped
       migrate     Copies the records of a stopped server from its data folder into a database, or back
       simulate    Tries the definition of a rollout on simulated fleets
       completion  Prints a script with which a shell completes commands and options

@@ -287,7 +287,8 @@ mod tests {
     fn document(more: Value) -> StatusDocument {
         let mut document = json!({
             "schema_version": 1, "version": "0", "instance": "i", "device": { "uuid": "u", "name": null },
-            "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": "e", "failures": 1, "polls": 1 },
+            "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": "e", "failures": 1, "polls": 1,
+                       "moving": { "to": "https://other.example", "why": "w" } },
             "engine_error": null, "store_error": null, "has_target": true, "is_busy": false, "hold": null,
             "apps": [], "waiting": [],
         });

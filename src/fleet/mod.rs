@@ -25,6 +25,7 @@ mod gate;
 mod health;
 mod in_progress;
 mod key_hash;
+mod live;
 mod metrics;
 mod migrate;
 mod names;

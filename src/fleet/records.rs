@@ -14,16 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::body::Body;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::access::{Scope, Which};
-use super::allowance::Allowance;
 use super::audit_log::Page;
 use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
+use super::live::LiveDevices;
 use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, Room, World};
 use super::requests::Requests;
@@ -31,6 +30,7 @@ use super::standing::Contact;
 use super::storage::{Opened, Trail};
 use super::store::FolderLock;
 use super::store_error::{FILE, StoreError};
+pub(super) use super::targets::Target;
 use super::targets::Targets;
 pub(super) use super::writer::ActError;
 use super::writer::{Decide, Rank, Work, Writer};
@@ -45,8 +45,7 @@ pub(super) struct Records {
     targets: Targets,
     requests: Requests,
     parked: Arc<Parked>,
-    /// State that is only in memory, by device.
-    live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
+    live: LiveDevices,
     registering: Arc<InProgress>,
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
@@ -64,64 +63,14 @@ pub(super) struct Records {
     _lock: FolderLock,
 }
 
-/// State of a device that is lost when the server ends.
-struct Live {
-    seen: Mutex<Option<Seen>>,
-    /// Allowance for reports, because each one that changes something is a synced write.
-    reports_left: Mutex<Allowance>,
-    /// Allowance for full targets, because each one is sent in whole.
-    targets_left: Mutex<Allowance>,
-    /// Limits its reports in progress.
-    reports: Arc<Semaphore>,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Self {
-            seen: Mutex::default(),
-            reports_left: Mutex::new(Allowance::new(Instant::now())),
-            targets_left: Mutex::new(Allowance::new(Instant::now())),
-            reports: Arc::new(Semaphore::new(REPORTS)),
-        }
-    }
-}
-
-/// Most reports of one device in progress: a second one, because the device may have lost the connection of the first.
-const REPORTS: usize = 2;
-
 /// Most registrations with one provisioning key in progress. A body that arrives slowly holds a place of the devices.
 const REGISTRATIONS: usize = 8;
+
 /// How often servers tell each other when devices have polled.
 pub(super) const SHARE_SIGHTINGS: Duration = Duration::from_secs(20);
 
 /// The store is read for unknown names at most once in this time, because strangers can send them.
 const FOR_UNKNOWN: Duration = Duration::from_millis(50);
-
-/// The time of the last poll of a device.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    at: Timestamp,
-    /// `None`: before the server started.
-    when: Option<Instant>,
-}
-
-/// The answer to a poll.
-#[derive(Debug)]
-pub(super) enum Target {
-    /// The device has it already.
-    Same {
-        etag: String,
-    },
-    New {
-        etag: String,
-        body: Body,
-        length: usize,
-    },
-    /// The device requests its full target too often. It may request it again after `wait`.
-    TooOften {
-        wait: Duration,
-    },
-}
 
 impl Records {
     /// Opens the records, in a database or in the data folder, for polls on so many connections and as many releases as there is
@@ -152,8 +101,7 @@ impl Records {
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
             .into_iter()
             .filter(|(uuid, _)| world.device(uuid).is_some());
-        let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };
-        let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
+        let live = LiveDevices::new(known);
         let world = Arc::new(RwLock::new(Arc::new(world)));
         let parked = Parked::new(connections);
         let writer = Writer::start(storage, Arc::clone(&world), Arc::clone(&parked));
@@ -174,7 +122,7 @@ impl Records {
             targets,
             requests: Requests::default(),
             parked,
-            live: RwLock::new(live),
+            live,
             registering: Arc::default(),
             sightings,
             poll_interval,
@@ -297,10 +245,7 @@ impl Records {
     ///
     /// The time to wait, if the device reports too often or too many at once.
     pub(super) fn may_report(&self, uuid: &DeviceUuid) -> Result<OwnedSemaphorePermit, Duration> {
-        let live = self.live_of(uuid);
-        let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
-        take(&live.reports_left, uuid, "reports")?;
-        Ok(reporting)
+        self.live.may_report(uuid)
     }
 
     /// Counts a registration with this key until the turn is dropped; `None` if too many are in progress.
@@ -361,9 +306,7 @@ impl Records {
         if knows(&etag) {
             return Ok(Target::Same { etag });
         }
-        if let Err(wait) =
-            take(&self.live_of(&device.uuid).targets_left, &device.uuid, "asks for its whole target")
-        {
+        if let Err(wait) = self.live.may_have_target(&device.uuid) {
             return Ok(Target::TooOften { wait });
         }
         let (body, length) = self.targets.body(wanted, device, world)?;
@@ -372,14 +315,13 @@ impl Records {
 
     /// Records that a device polls now.
     pub(super) fn saw(&self, uuid: &DeviceUuid, at: Timestamp) {
-        *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Some(Instant::now()) });
+        self.live.saw(uuid, at);
     }
 
     /// Returns the time of a device's last poll or report, and whether it is recent: within one and a half poll intervals, or
     /// its poll still waits.
     pub(super) fn last_seen(&self, world: &World, device: &Device) -> (Option<Timestamp>, Contact) {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&device.uuid).cloned();
-        let seen = live.and_then(|live| *locked(&live.seen));
+        let seen = self.live.seen(&device.uuid);
         let Some(at) = seen.map(|seen| seen.at).max(world.reported(&device.uuid).at) else {
             return (None, Contact::Never);
         };
@@ -417,34 +359,23 @@ impl Records {
 
     /// Returns when each device polled last; those whose poll waits `now`.
     pub(super) fn seen_here(&self, now: Option<Timestamp>) -> BTreeMap<DeviceUuid, Timestamp> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let seen = |(uuid, live): (&DeviceUuid, &Arc<Live>)| {
-            let at = (*locked(&live.seen))?.at;
-            Some((uuid.clone(), now.filter(|_| self.parked.has(uuid)).unwrap_or(at)))
+        let at = |(uuid, at): (DeviceUuid, Timestamp)| {
+            let at = now.filter(|_| self.parked.has(&uuid)).unwrap_or(at);
+            (uuid, at)
         };
-        live.iter().filter_map(seen).collect()
+        self.live.all_seen().into_iter().map(at).collect()
     }
 
     /// Records that a device polled another server.
     pub(super) fn saw_elsewhere(&self, uuid: &DeviceUuid, at: Timestamp) {
         if self.world().device(uuid).is_some() {
-            let live = self.live_of(uuid);
-            let mut seen = locked(&live.seen);
-            *seen = seen.filter(|seen| seen.at >= at).or(Some(Seen { at, when: None }));
+            self.live.saw_elsewhere(uuid, at);
         }
-    }
-
-    fn live_of(&self, uuid: &DeviceUuid) -> Arc<Live> {
-        let known = self.live.read().unwrap_or_else(PoisonError::into_inner).get(uuid).cloned();
-        known.unwrap_or_else(|| {
-            let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(live.entry(uuid.clone()).or_default())
-        })
     }
 
     /// Drops the state in memory of a deleted device.
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
-        self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
+        self.live.forget(uuid);
     }
 }
 
@@ -455,16 +386,6 @@ fn file_id(dir: &Path) -> Option<(u64, u64)> {
 
 fn of_store(error: StoreError) -> ActError {
     ActError::Store(Arc::new(error))
-}
-
-/// Uses one request of a device's allowance. Logs the first one that is refused. The error is the time to wait.
-fn take(left: &Mutex<Allowance>, device: &DeviceUuid, act: &str) -> Result<(), Duration> {
-    locked(left).take(Instant::now()).map_err(|too_often| {
-        if too_often.is_first {
-            tracing::warn!(%device, act, "device makes too many requests and is answered with 429");
-        }
-        too_often.wait
-    })
 }
 
 /// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.

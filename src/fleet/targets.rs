@@ -25,6 +25,24 @@ pub(super) struct Targets {
     apps: Mutex<Apps>,
 }
 
+/// The answer to a poll.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// The device has it already.
+    Same {
+        etag: String,
+    },
+    New {
+        etag: String,
+        body: Body,
+        length: usize,
+    },
+    /// The device requests its full target too often. It may request it again after `wait`.
+    TooOften {
+        wait: Duration,
+    },
+}
+
 /// What distinguishes apps: the fleet, the release, and the device's own variables.
 type AppKey = (u64, Option<u64>, Option<VariableDigest>);
 

@@ -19,6 +19,7 @@ use super::answer::{ApiError, log_failure};
 use super::conditions::Conditions;
 use super::etag::{self, ETag, Tagged};
 use super::needs::{Method, Needs};
+use super::reason;
 use super::repeat::{self, BadKey, Key};
 use crate::fleet::access::{AccessRefusal, By, Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
@@ -33,14 +34,9 @@ use crate::fleet::standing::Contact;
 use crate::fleet::writer::Work;
 use crate::listen::Admitted;
 use crate::model::DeviceUuid;
-use crate::model::text::is_one_line;
 use crate::wire::operator_api::Code;
 
-/// The header with the reason of a request.
-const REASON: &str = "cotter-reason";
-
-/// Most characters of a reason, and of a path in the audit trail.
-const LONGEST_REASON: usize = 500;
+/// Most characters of a path in the audit trail.
 const LONGEST_PATH: usize = 300;
 
 /// The world in an act.
@@ -113,7 +109,7 @@ impl Order {
     ///
     /// If its reason is not accepted.
     pub(super) fn new(caller: Caller, needs: Needs, request: &Request) -> Result<Self, ApiError> {
-        let why = request.headers().get(REASON).map(|why| reason(why.as_bytes())).transpose()?;
+        let why = reason::of(request.headers())?;
         let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
         // The router has taken off what the routes of this API begin with.
         let shown = format!("{} /api/v1{path}", needs.method.as_str());
@@ -207,15 +203,6 @@ impl From<Entry> for Change {
 
 fn done_already(done: &Repeat) -> ActError {
     Refusal::DoneAlready { at: done.at, number: done.number }.into()
-}
-
-fn reason(given: &[u8]) -> Result<String, ApiError> {
-    let given = std::str::from_utf8(given).unwrap_or_default().trim();
-    let is_good = (1..=LONGEST_REASON).contains(&given.chars().count()) && is_one_line(given);
-    is_good.then(|| given.to_owned()).ok_or_else(|| {
-        let accepts = "the header Cotter-Reason has 1 to 500 visible characters in UTF-8, on one line";
-        ApiError::bad_request(format!("the reason is not accepted: {accepts}"))
-    })
 }
 
 impl Desk {

@@ -24,6 +24,7 @@ mod metrics;
 mod migration;
 mod needs;
 mod pages;
+mod reason;
 mod releases;
 mod repeat;
 mod rollouts;
