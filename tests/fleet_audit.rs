@@ -105,7 +105,8 @@ fn a_killed_server_has_a_record_of_every_act_and_an_act_for_every_record() {
     assert_eq!(recorded, kept, "a record for each change, and a change for each record");
     assert!(done.is_subset(&recorded), "{:?}", done.difference(&recorded).collect::<Vec<_>>());
     let denied = whys("refused", "create a provisioning key");
-    assert!(refused.is_subset(&denied), "{:?}", refused.difference(&denied).collect::<Vec<_>>());
+    // Of the refused requests of one token only the first ones of a day are recorded, so that they displace no act.
+    assert!(denied.len() >= 20 && denied.len() < refused.len(), "{} of {}", denied.len(), refused.len());
     let numbers: Vec<_> = entries.iter().map(|entry| entry["number"].as_u64().unwrap()).collect();
     let expected: Vec<_> = (1..=numbers.len() as u64).rev().collect();
     assert_eq!(numbers, expected, "no number is missing, and none is there twice");

@@ -672,5 +672,9 @@ async fn records_move_from_a_folder_into_a_database_and_back_and_over_nothing() 
     let (code, words) = restore(&url.replace("/fleet", "/other"));
     assert!(code == 0 && words.contains("has 1 fleet, 2 releases and 2 devices"), "{code}: {words}");
     let other = FleetServer::start_on(&postgres.url("other"), dir.path(), "other");
-    assert_eq!(records(&other, dir.path()), after);
+    let mut restored = records(&other, dir.path());
+    let is_restoration = |record: &String| record.contains("restore a backup");
+    assert_eq!(restored.iter().filter(|record| is_restoration(record)).count(), 1);
+    restored.retain(|record| !is_restoration(record));
+    assert_eq!(restored, after);
 }

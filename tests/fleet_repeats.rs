@@ -150,7 +150,7 @@ async fn a_key_belongs_to_its_user_and_what_was_refused_is_decided_again() {
     // Many at once are one.
     let before = done(&desk).await;
     let body = pin("bbbb");
-    let many = (0..20).map(|_| ask(&desk, &first, "many", Method::POST, "/fleets/lab/pin", &body));
+    let many = (0..12).map(|_| ask(&desk, &first, "many", Method::POST, "/fleets/lab/pin", &body));
     let answers = join_all(many).await;
     assert!(answers.iter().all(|answer| answer.0 == 200), "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| !answer.1).count(), 1, "{answers:?}");

@@ -807,7 +807,7 @@ async fn bad_requests_of_operators_have_different_codes() {
             with(&["composition", "services", "web", "environment"], json!("x".repeat(300_000))),
             413,
             "too_large",
-            "larger than 256 kB",
+            "larger than this route takes: 256 kB",
         ),
         (
             Method::PATCH,

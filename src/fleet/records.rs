@@ -95,7 +95,7 @@ impl Records {
         };
         let file = if is_shared { None } else { file_id(&dir) };
         let Opened { storage, trail, records, position } = opened;
-        let is_new = records.is_empty();
+        let is_new = records.is_empty() && !is_shared;
         let mut world = World::of(records);
         world.set_position(position);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
@@ -135,7 +135,7 @@ impl Records {
     /// Returns whether the file of the records is still in its place. It may have been removed, or replaced by another one,
     /// while the server has it open.
     pub(super) fn is_in_place(&self) -> bool {
-        self.file.is_some() && file_id(&self.dir) == self.file
+        self.file.is_none_or(|file| file_id(&self.dir) == Some(file))
     }
 
     /// Returns whether there were no records when they were opened.
