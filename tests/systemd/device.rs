@@ -399,8 +399,10 @@ impl<'a> Device<'a> {
             self.machine.run(&["sh", "-c", &line]);
         };
         let (backup, recovery) = (lines("## What to back up"), lines("## How to recover"));
-        assert!(backup.len() == 1 && recovery.len() == 5, "{backup:?} {recovery:?}");
-        backup.iter().for_each(|line| run(line));
+        assert!(backup.len() == 2 && recovery.len() == 5, "{backup:?} {recovery:?}");
+        // The first one enables the timer, whose unit asks the server at its usual address.
+        assert_eq!(backup[0], "systemctl enable --now cotter-fleet-backup.timer");
+        run(&backup[1]);
         self.cli(&["device", "list", "--json"]);
         recovery.iter().for_each(|line| run(line));
         self.until("the fleet server has its records again", 20, || self.is_accepted("two"));
