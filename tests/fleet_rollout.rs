@@ -121,10 +121,10 @@ impl Site {
         self.until(phase, |rollout| rollout["phase"] == phase).await
     }
 
-    async fn until_told(&self, devices: u64) -> Value {
-        self.until("the telling", |rollout| {
+    async fn until_exposed(&self, devices: u64) -> Value {
+        self.until("the exposure", |rollout| {
             let waves = rollout["waves"].as_array().unwrap().iter();
-            waves.map(|wave| wave["tally"]["told"].as_u64().unwrap()).sum::<u64>() == devices
+            waves.map(|wave| wave["tally"]["exposed"].as_u64().unwrap()).sum::<u64>() == devices
         })
         .await
     }
@@ -165,14 +165,14 @@ impl Site {
 
     /// Lets all devices ask for their target and report. Returns those that should run the new release.
     async fn live(&self, devices: u32, outcome: impl Fn(u32) -> Outcome) -> Vec<u32> {
-        let mut told = Vec::new();
+        let mut exposed = Vec::new();
         for number in 1..=devices {
             let target = self.poll(&uuid(number)).await;
             let end = if target == "2222new" { outcome(number) } else { Outcome::Accepts };
             self.report(&uuid(number), &target, end).await;
-            told.extend((target == "2222new").then_some(number));
+            exposed.extend((target == "2222new").then_some(number));
         }
-        told
+        exposed
     }
 }
 
@@ -192,13 +192,13 @@ async fn a_good_release_becomes_the_target_of_its_fleet_wave_by_wave() {
     let started =
         site.start(json!({ "waves": ["ring=canary", "3", "100%"], "soak": "0s", "observe": "0s" })).await;
     assert_eq!((&started["phase"], &started["devices"]), (&json!("running"), &json!(6)), "{started}");
-    site.until_told(1).await;
+    site.until_exposed(1).await;
     assert_eq!(site.live(6, |_| Outcome::Accepts).await, [1]);
-    site.until_told(4).await;
+    site.until_exposed(4).await;
     let fleet = site.did(Method::GET, "/fleets/lab", Value::Null).await;
     assert_eq!(fleet["target"], "1111old", "the fleet has its old target until the end");
     assert_eq!(site.live(6, |_| Outcome::Accepts).await.len(), 4);
-    site.until_told(6).await;
+    site.until_exposed(6).await;
     assert_eq!(site.live(6, |_| Outcome::Accepts).await.len(), 6);
     let over = site.until_phase("completed").await;
     assert_eq!((&over["tally"]["accepted"], over["ended"].is_string()), (&json!(6), true), "{over}");
@@ -218,14 +218,14 @@ async fn a_bad_release_is_halted_and_pulled_back_and_the_reason_is_that_of_the_d
     let dir = TempDir::new().unwrap();
     let (_server, site) = open(&dir, 8).await;
     site.start(json!({ "waves": ["4", "100%"], "on_halt": "pull-back" })).await;
-    site.until_told(4).await;
-    let told = site.live(8, |_| Outcome::Rejects).await;
-    assert_eq!(told.len(), 4);
+    site.until_exposed(4).await;
+    let exposed = site.live(8, |_| Outcome::Rejects).await;
+    assert_eq!(exposed.len(), 4);
     let halted = site.until_phase("pulled-back").await;
     let why = halted["why"].as_str().unwrap();
     assert!(why.starts_with("4 of 4 devices failed") && why.contains("web exited with code 1"), "{why}");
     assert!(site.targets(8).await.values().all(|target| target == "1111old"));
-    let device = site.did(Method::GET, &format!("/devices/{}", uuid(told[0])), Value::Null).await;
+    let device = site.did(Method::GET, &format!("/devices/{}", uuid(exposed[0])), Value::Null).await;
     assert_eq!(
         (&device["rollout"]["verdict"], &device["rollout"]["why"]),
         (&json!("rejected"), &json!("it was sent back"))
@@ -244,9 +244,9 @@ async fn a_person_pauses_resumes_approves_and_aborts() {
     let started =
         site.start(json!({ "waves": ["1 approve", "2", "100%"], "soak": "0s", "rate": "1/d" })).await;
     assert_eq!(started["waves"][1]["earliest_s"], 86_400, "{started}");
-    site.until_told(1).await;
+    site.until_exposed(1).await;
     assert_eq!(site.steer("pause").await["phase"], "paused");
-    assert_eq!(site.live(4, |_| Outcome::Accepts).await.len(), 1, "who was told keeps it");
+    assert_eq!(site.live(4, |_| Outcome::Accepts).await.len(), 1, "who is exposed keeps it");
     site.steer("resume").await;
     let paused = site.until_phase("paused").await;
     assert_eq!(paused["why"], "the next wave needs an approval");
@@ -269,9 +269,9 @@ async fn a_person_pauses_resumes_approves_and_aborts() {
 
 #[tokio::test]
 async fn what_happens_to_the_fleet_in_mid_course() {
-    // Its act, the phase after it, and what the told device should run then.
+    // Its act, the phase after it, and what the exposed device should run then.
     let fleet = |path: &str| format!("/fleets/lab/{path}");
-    for (path, body, phase, why, told) in [
+    for (path, body, phase, why, exposed) in [
         (
             fleet("pin"),
             json!({ "release": "0000older" }),
@@ -298,13 +298,13 @@ async fn what_happens_to_the_fleet_in_mid_course() {
         let dir = TempDir::new().unwrap();
         let (_server, site) = open(&dir, 2).await;
         site.start(json!({ "waves": ["1", "100%"] })).await;
-        site.until_told(1).await;
+        site.until_exposed(1).await;
         let device = site.live(2, |_| Outcome::Accepts).await[0];
         let method = if path.starts_with("/releases") { Method::PATCH } else { Method::POST };
         site.did(method, &path, body).await;
         let over = site.until_phase(phase).await;
         assert!(over["why"].as_str().unwrap_or_default().starts_with(why), "{over}");
-        assert_eq!(site.poll(&uuid(device)).await, told, "{path}");
+        assert_eq!(site.poll(&uuid(device)).await, exposed, "{path}");
     }
 }
 
@@ -314,17 +314,17 @@ async fn a_device_that_leaves_takes_its_own_place_only() {
     let (_server, site) = open(&dir, 6).await;
     site.did(Method::POST, "/fleets", json!({ "name": "other" })).await;
     site.start(json!({ "waves": ["3", "100%"] })).await;
-    site.until_told(3).await;
-    let told = site.live(6, |_| Outcome::Accepts).await;
-    site.did(Method::POST, &format!("/devices/{}/move", uuid(told[0])), json!({ "fleet": "other" })).await;
-    site.did(Method::DELETE, &format!("/devices/{}", uuid(told[1])), Value::Null).await;
-    site.did(Method::POST, &format!("/devices/{}/pin", uuid(told[2])), json!({ "release": "0000older" }))
+    site.until_exposed(3).await;
+    let exposed = site.live(6, |_| Outcome::Accepts).await;
+    site.did(Method::POST, &format!("/devices/{}/move", uuid(exposed[0])), json!({ "fleet": "other" })).await;
+    site.did(Method::DELETE, &format!("/devices/{}", uuid(exposed[1])), Value::Null).await;
+    site.did(Method::POST, &format!("/devices/{}/pin", uuid(exposed[2])), json!({ "release": "0000older" }))
         .await;
-    let rollout = site.until("the end of their verdicts", |rollout| rollout["tally"]["told"] == 0).await;
+    let rollout = site.until("the end of their verdicts", |rollout| rollout["tally"]["exposed"] == 0).await;
     assert_eq!((&rollout["devices"], &rollout["phase"]), (&json!(3), &json!("running")), "{rollout}");
-    assert_eq!(site.poll(&uuid(told[2])).await, "0000older", "a pin is stronger");
-    site.did(Method::POST, &format!("/devices/{}/track-fleet", uuid(told[2])), json!({})).await;
-    assert_eq!(site.poll(&uuid(told[2])).await, "2222new", "it was told");
+    assert_eq!(site.poll(&uuid(exposed[2])).await, "0000older", "a pin is stronger");
+    site.did(Method::POST, &format!("/devices/{}/track-fleet", uuid(exposed[2])), json!({})).await;
+    assert_eq!(site.poll(&uuid(exposed[2])).await, "2222new", "it is exposed");
     let (status, answer) = site.ask(Method::DELETE, "/releases/2222new", Value::Null).await;
     assert_eq!((status, &answer["error"]["rule"]), (409, &json!("rolled_out")), "{answer}");
 }
@@ -372,21 +372,21 @@ async fn what_makes_no_sense_is_refused_and_begins_nothing() {
     assert_eq!((&list[0]["phase"], &list[1]["phase"]), (&json!("aborted"), &json!("running")), "{list}");
 }
 
-/// Who was told stays told, and the rollout ends as it would have without the kills.
+/// An exposed device stays exposed, and the rollout ends as it would have without the kills.
 #[tokio::test]
 async fn a_server_that_is_killed_goes_on_with_the_same_rollout() {
     const DEVICES: u32 = 30;
     let dir = TempDir::new().unwrap();
     let (mut server, mut site) = open(&dir, DEVICES).await;
     site.start(json!({ "waves": ["5%", "15%", "25%", "35%", "45%", "55%", "65%", "75%", "85%", "100%"], "soak": "0s", "observe": "0s" })).await;
-    let mut told = Vec::new();
+    let mut exposed = Vec::new();
     let begun = Instant::now();
     let mut kills = 0;
     loop {
         assert!(begun.elapsed() < 4 * PATIENCE, "it never ends: {:#}", site.rollout().await);
         let now = site.live(DEVICES, |_| Outcome::Accepts).await;
-        assert!(told.iter().all(|number| now.contains(number)), "{told:?}, then {now:?}");
-        told = now;
+        assert!(exposed.iter().all(|number| now.contains(number)), "{exposed:?}, then {now:?}");
+        exposed = now;
         if site.rollout().await["phase"] == "completed" {
             break;
         }
@@ -398,7 +398,7 @@ async fn a_server_that_is_killed_goes_on_with_the_same_rollout() {
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    assert_eq!((told.len(), kills), (DEVICES as usize, 6));
+    assert_eq!((exposed.len(), kills), (DEVICES as usize, 6));
 }
 
 #[tokio::test]
@@ -410,7 +410,7 @@ async fn as_it_is_typed() {
     let waves = ["--waves", "2 approve, 100%", "--soak", "0s", "--observe", "0s"];
     let started = server.cli(&[&["rollout", "start", "lab", "2222new"], &waves[..]].concat());
     assert!(started.contains("2 approve") && started.contains("running"), "{started}");
-    site.until_told(2).await;
+    site.until_exposed(2).await;
     site.live(5, |_| Outcome::Accepts).await;
     let watched = server.try_cli(&["rollout", "watch", "lab"]);
     assert_eq!(watched.status.code(), Some(11), "it waits for a person");
@@ -419,7 +419,7 @@ async fn as_it_is_typed() {
     let device = server.cli(&["device", "show", &uuid(1)]);
     assert!(device.contains("rollout 1 of release 2222new is paused"), "{device}");
     server.cli(&["rollout", "approve", "lab", "--reason", "looks fine"]);
-    site.until_told(5).await;
+    site.until_exposed(5).await;
     site.live(5, |_| Outcome::Accepts).await;
     assert_eq!(server.try_cli(&["rollout", "watch", "lab", "--timeout", "1min"]).status.code(), Some(0));
     let list = server.cli(&["rollout", "list", "lab"]);

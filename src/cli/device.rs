@@ -298,7 +298,7 @@ fn print_rollout(rollout: &DeviceRollout) -> anyhow::Result<()> {
     let release = print::short(release.as_deref());
     let place = match (wave, verdict) {
         (Some(wave), Some(verdict)) => format!("wave {wave}, {verdict}"),
-        _ => "not told".to_owned(),
+        _ => "not exposed".to_owned(),
     };
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     print::line(&format!("rollout {number} of release {release} is {phase}; {place}{why}"))

@@ -123,10 +123,10 @@ fn report(summary: &Summary, devices: u32) -> anyhow::Result<()> {
         ("simulated", format!("{}, {} each", counted(summary.runs, "rollout"), counted(devices, "device"))),
         ("ended", ends.join(", ")),
     ];
-    if let Some([half, most, greatest]) = summary.told_at_stop {
-        let part = |told: u64| format!("{told} ({})", share_of(told, devices));
+    if let Some([half, most, greatest]) = summary.exposed_at_stop {
+        let part = |exposed: u64| format!("{exposed} ({})", share_of(exposed, devices));
         facts.push((
-            "told when stopped",
+            "exposed when stopped",
             format!(
                 "half of the rollouts at most {}, 99 of 100 at most {}, all at most {}",
                 part(half),
@@ -154,7 +154,7 @@ fn report(summary: &Summary, devices: u32) -> anyhow::Result<()> {
 }
 
 /// Returns a share of the fleet in percent, with two decimals.
-fn share_of(told: u64, devices: u32) -> String {
-    let hundredths = told * 10_000 / u64::from(devices);
+fn share_of(exposed: u64, devices: u32) -> String {
+    let hundredths = exposed * 10_000 / u64::from(devices);
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)
 }

@@ -189,20 +189,20 @@ async fn follow(Watch { fleet, timeout, plain }: Watch) -> anyhow::Result<Exit> 
 /// Returns the state of a rollout in one line, with a bar of what its devices have.
 fn progress(view: &RolloutView) -> String {
     const WIDTH: u64 = 20;
-    let RolloutTally { told, accepted, .. } = view.tally;
+    let RolloutTally { exposed, accepted, .. } = view.tally;
     let part = |count: u64| count * WIDTH / view.devices.max(1);
     let bar = (0..WIDTH).map(|place| match place {
         _ if place < part(accepted) => '#',
-        _ if place < part(told) => '+',
+        _ if place < part(exposed) => '+',
         _ => '.',
     });
     let bar: String = bar.collect();
     let why = view.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     format!(
-        "[{bar}] wave {} of {}, {} of {} told, {accepted} accepted, {} failed, {}{why}",
+        "[{bar}] wave {} of {}, {} of {} exposed, {accepted} accepted, {} failed, {}{why}",
         view.wave,
         view.waves.len(),
-        told,
+        exposed,
         counted(view.devices, "device"),
         failures(&view.tally),
         view.phase,
@@ -240,7 +240,7 @@ fn verdicts(tally: &RolloutTally) -> String {
     ];
     let some: Vec<_> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(n, word)| format!("{n} {word}")).collect();
-    if some.is_empty() { "none told".to_owned() } else { some.join(", ") }
+    if some.is_empty() { "none exposed".to_owned() } else { some.join(", ") }
 }
 
 fn shown(view: &RolloutView, json: bool) -> anyhow::Result<()> {

@@ -27,13 +27,13 @@ pub(super) struct DefinitionArgs {
     /// The share of a wave's reachable devices that must accept the release [default: 95%]
     #[arg(long, value_name = "SHARE")]
     advance: Option<String>,
-    /// Most devices that are told in a time: 500/h, 20/min, 1000/d
+    /// Most devices that get the release in a time: 500/h, 20/min, 1000/d
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
     /// Most devices that update at the same time
     #[arg(long, value_name = "NUMBER")]
     at_once: Option<u32>,
-    /// When devices may be told: 'Mon-Fri 02:00-04:00 Europe/Zurich'; can be repeated
+    /// When devices may get the release: 'Mon-Fri 02:00-04:00 Europe/Zurich'; can be repeated
     #[arg(long = "window", value_name = "WINDOW")]
     windows: Vec<String>,
     /// A release that a device must accept before it gets the new one; can be repeated, the oldest first

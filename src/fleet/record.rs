@@ -19,7 +19,7 @@ const OWN_REPORTS: u32 = 3;
 pub(super) const AUDIT: &str = "audit";
 
 /// The kind of what a rollout has noted of a device.
-const TOLD: &str = "told";
+const MEMBER: &str = "rollout-member";
 
 /// The kinds of the records of variables.
 const OF_FLEET: &str = "fleet-variables";
@@ -68,7 +68,7 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
             return Ok(vec![
                 drop_one("device", uuid.as_str()),
                 drop_one("reports", uuid.as_str()),
-                drop_one(TOLD, uuid.as_str()),
+                drop_one(MEMBER, uuid.as_str()),
                 variables,
             ]);
         }
@@ -81,7 +81,7 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         }
         Change::PutRollout(rollout) => put("rollout", &number(rollout.number), rollout)?,
         Change::DropRollout(rollout) => drop_one("rollout", &number(*rollout)),
-        Change::PutTold(uuid, told) => put(TOLD, uuid.as_str(), told)?,
+        Change::PutMember(uuid, exposed) => put(MEMBER, uuid.as_str(), exposed)?,
         Change::DropKey(hash) => drop_one("key", &hash.0),
         Change::DropFleet(fleet) => {
             let variables = drop_variables(&VariableHolder::Fleet(*fleet));
@@ -127,9 +127,9 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
         "bar" => Change::PutBar(parse::<Bar>(json)?),
         "rollout" => Change::PutRollout(Box::new(parse(json)?)),
-        TOLD => {
+        MEMBER => {
             let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
-            Change::PutTold(uuid, parse(json)?)
+            Change::PutMember(uuid, parse(json)?)
         }
         "user" => Change::Access(AccessChange::PutUser(parse(json)?)),
         "token" => Change::Access(AccessChange::PutToken(parse(json)?)),
@@ -151,7 +151,7 @@ pub(super) fn removed(kind: &str, id: &str) -> Result<Option<Change>, BadRecord>
     Ok(Some(match kind {
         "device" => Change::DropDevice(uuid()?),
         // With its device.
-        "reports" | TOLD => return Ok(None),
+        "reports" | MEMBER => return Ok(None),
         "bar" => Change::DropBar(uuid()?),
         "rollout" => Change::DropRollout(number()?),
         "repeat" => Change::DropRepeat(id.to_owned()),

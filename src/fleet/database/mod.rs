@@ -262,7 +262,7 @@ impl Database {
             let asked = schema::connect(&self.address).and_then(|mut session| {
                 let mut reader = Reader { session: &mut session, address: &self.address };
                 let meta = reader.meta(&begin, TO_LOCK)?;
-                let is_written = reader.has_group(group, &self.place)?;
+                let is_written = reader.find_group(group, &self.place)?;
                 reader.end()?;
                 self.session = Some(session);
                 Ok((is_written, meta.trimmed > self.place.head))

@@ -181,7 +181,7 @@ impl Reader<'_> {
     /// # Errors
     ///
     /// [`DatabaseError`].
-    pub(super) fn has_group(&mut self, group: &str, place: &Place) -> Result<bool, DatabaseError> {
+    pub(super) fn find_group(&mut self, group: &str, place: &Place) -> Result<bool, DatabaseError> {
         let sql = "SELECT 1 FROM cotter_log WHERE seq > $1 AND of_group = $2 LIMIT 1";
         let rows = self.rows(sql, &[Value::Number(place.head), Value::Text(group)], TO_WRITE)?;
         Ok(!rows.is_empty())

@@ -126,13 +126,13 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
     let mut waves = Vec::new();
     for (index, wave) in rollout.definition.waves.iter().enumerate() {
         let (devices, reachable) = plan.get(index).copied().unwrap_or_default();
-        let told = survey.waves.get(&index).copied().unwrap_or_default();
+        let exposed = survey.waves.get(&index).copied().unwrap_or_default();
         let has_begun = index <= rollout.wave;
-        let (wave, tally) = (wave.to_string(), tally_of(told));
+        let (wave, tally) = (wave.to_string(), tally_of(exposed));
         waves.push(WaveView { wave, has_begun, devices, reachable, earliest_s: earliest, tally });
-        let telling =
+        let exposing =
             rate.map_or(0, |rate| (rate.interval() * u32::try_from(devices).unwrap_or(u32::MAX)).as_secs());
-        earliest += if devices == 0 { 0 } else { soak.0.as_secs() + telling };
+        earliest += if devices == 0 { 0 } else { soak.0.as_secs() + exposing };
     }
     let halted = rollout.halted.iter();
     let halted =
@@ -158,7 +158,7 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
 
 fn tally_of(tally: Tally) -> RolloutTally {
     RolloutTally {
-        told: tally.told(),
+        exposed: tally.exposed(),
         accepted: tally.accepted,
         rejected: tally.rejected,
         blocked: tally.blocked,
@@ -189,7 +189,7 @@ fn next(rollout: &Rollout, tally: Tally, now: Timestamp) -> String {
             )
         }
         None => format!(
-            "{} of {} reachable devices that were told have accepted the release; {} must",
+            "{} of {} reachable devices that are exposed have accepted the release; {} must",
             tally.accepted,
             tally.reachable(),
             advance,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Change, Counters, Device, Fleet, FleetPatch, Refusal, Release, ReleasePatch, World};
 use crate::fleet::rollout::{
-    Cause, Counted, Definition, Group, Halt, Member, Pause, Phase, Rollout, Segment, Share, Told,
+    Cause, Counted, Definition, Group, Halt, Member, Pause, Phase, Rollout, RolloutMember, Segment, Share,
 };
 use crate::model::{DeviceUuid, ReleaseStatus};
 
@@ -199,8 +199,9 @@ impl World {
         now: Timestamp,
     ) -> Result<Vec<Change>, Refusal> {
         let number = rollout.number;
-        let mut changes: Vec<Change> =
-            members.map(|(uuid, member)| Change::PutTold(uuid, Told { rollout: number, member })).collect();
+        let mut changes: Vec<Change> = members
+            .map(|(uuid, member)| Change::PutMember(uuid, RolloutMember { rollout: number, member }))
+            .collect();
         if rollout.phase == Phase::Completed {
             changes.extend(self.complete_rollout(rollout, now)?);
         } else if self.rollout(rollout.fleet).is_none_or(|stored| **stored != rollout) {

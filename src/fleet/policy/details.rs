@@ -70,7 +70,7 @@ impl World {
             | Change::DropRepeat(_)
             | Change::PutRollout(_)
             | Change::DropRollout(_)
-            | Change::PutTold(..) => Vec::new(),
+            | Change::PutMember(..) => Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! returns the [`Change`]s that it would make, or the [`Refusal`] with the rule that forbids it. It changes nothing;
 //! [`World::apply`] makes the changes. So a dry run is an act whose changes are dropped, and "all or none" needs no undo.
 //!
-//! The target of a device is its own pin, or else the release of a rollout that has told it, or else the `target` of its
+//! The target of a device is its own pin, or else the release of a rollout that exposes it, or else the `target` of its
 //! fleet (see [`World::target_of`]). As on openBalena
 //! (proved by the recordings in `tests/fixtures/openbalena`), the target of a fleet is a stored field that events change:
 //!

@@ -1,11 +1,11 @@
-//! The rollouts of all fleets, and the devices that they have told.
+//! The rollouts of all fleets, and the devices that they expose.
 
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use super::{Change, Device};
-use crate::fleet::rollout::{Member, Rollout, Told};
+use crate::fleet::rollout::{Member, Rollout, RolloutMember};
 use crate::model::DeviceUuid;
 
 /// All rollouts and members.
@@ -14,7 +14,7 @@ pub(super) struct AllRollouts {
     by_number: OrdMap<u64, Arc<Rollout>>,
     /// The newest rollout of each fleet.
     newest: OrdMap<u64, u64>,
-    told: OrdMap<DeviceUuid, Arc<Told>>,
+    exposed: OrdMap<DeviceUuid, Arc<RolloutMember>>,
 }
 
 impl AllRollouts {
@@ -32,12 +32,12 @@ impl AllRollouts {
         }
     }
 
-    pub(super) fn tell(&mut self, uuid: DeviceUuid, told: Told) {
-        self.told.insert(uuid, Arc::new(told));
+    pub(super) fn expose(&mut self, uuid: DeviceUuid, exposed: RolloutMember) {
+        self.exposed.insert(uuid, Arc::new(exposed));
     }
 
     pub(super) fn forget(&mut self, uuid: &DeviceUuid) {
-        self.told.remove(uuid);
+        self.exposed.remove(uuid);
     }
 
     pub(super) fn newest(&self, fleet: u64) -> Option<&Arc<Rollout>> {
@@ -45,9 +45,9 @@ impl AllRollouts {
     }
 
     pub(super) fn member(&self, device: &Device) -> Option<(&Rollout, &Member)> {
-        let told = self.told.get(&device.uuid)?;
-        let rollout = self.newest(device.fleet).filter(|rollout| rollout.number == told.rollout)?;
-        Some((rollout, &told.member))
+        let exposed = self.exposed.get(&device.uuid)?;
+        let rollout = self.newest(device.fleet).filter(|rollout| rollout.number == exposed.rollout)?;
+        Some((rollout, &exposed.member))
     }
 
     /// Returns the rollouts with a number after this one, oldest first.
@@ -59,7 +59,10 @@ impl AllRollouts {
     pub(super) fn records(&self) -> impl Iterator<Item = Change> + '_ {
         let rollouts =
             self.by_number.values().map(|rollout| Change::PutRollout(Box::new(rollout.as_ref().clone())));
-        let told = self.told.iter().map(|(uuid, told)| Change::PutTold(uuid.clone(), told.as_ref().clone()));
-        rollouts.chain(told)
+        let exposed = self
+            .exposed
+            .iter()
+            .map(|(uuid, exposed)| Change::PutMember(uuid.clone(), exposed.as_ref().clone()));
+        rollouts.chain(exposed)
     }
 }

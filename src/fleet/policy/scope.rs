@@ -291,7 +291,7 @@ impl World {
             Change::PutReports(..)
             | Change::Counters(_)
             | Change::DropRollout(_)
-            | Change::PutTold(..)
+            | Change::PutMember(..)
             | Change::RetireKey(_)
             | Change::PutRepeat(_)
             | Change::DropRepeat(_)

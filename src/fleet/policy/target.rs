@@ -6,7 +6,7 @@ use super::{Device, Refusal, Release, World};
 use crate::fleet::rollout::{Member, Rollout};
 
 impl World {
-    /// Returns the release that a device should run: its own pin, else that of a rollout that has told it, else its fleet's
+    /// Returns the release that a device should run: its own pin, else that of a rollout that exposes it, else its fleet's
     /// target, else none.
     #[must_use]
     pub fn target_of(&self, device: &Device) -> Option<&Arc<Release>> {
@@ -41,7 +41,7 @@ impl World {
         self.rollouts.after(after)
     }
 
-    /// Returns the newest rollout of a device's fleet, and what it has noted of the device, if it has told it.
+    /// Returns the newest rollout of a device's fleet, and what it has noted of the device, if it is exposed.
     #[must_use]
     pub fn membership(&self, device: &Device) -> Option<(&Rollout, &Member)> {
         self.rollouts.member(device)

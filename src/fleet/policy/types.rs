@@ -13,7 +13,7 @@ use super::{Compact, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::fleet::repeats::Repeat;
-use crate::fleet::rollout::{Rollout, Told};
+use crate::fleet::rollout::{Rollout, RolloutMember};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
@@ -340,5 +340,5 @@ pub enum Change {
     PutRollout(Box<Rollout>),
     DropRollout(u64),
     /// What a rollout has noted of a device.
-    PutTold(DeviceUuid, Told),
+    PutMember(DeviceUuid, RolloutMember),
 }

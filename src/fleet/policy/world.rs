@@ -112,7 +112,7 @@ impl World {
             Change::PutVariables(holder, variables) => self.variables.put(holder, variables),
             Change::PutRollout(rollout) => self.rollouts.put(*rollout),
             Change::DropRollout(number) => self.rollouts.drop(number),
-            Change::PutTold(uuid, told) => self.rollouts.tell(uuid, told),
+            Change::PutMember(uuid, exposed) => self.rollouts.expose(uuid, exposed),
         }
     }
 

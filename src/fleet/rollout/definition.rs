@@ -23,13 +23,13 @@ pub struct Definition {
     pub soak: Span,
     /// The share of a wave's reachable devices that must have accepted it.
     pub advance: Share,
-    /// Most devices that are told in a time.
+    /// Most devices that get the release in a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Most devices that update at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u32>,
-    /// When devices may be told. Without any: always.
+    /// When devices may get the release. Without any: always.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<ServerWindow>,
     /// Releases that a device must have accepted before, from the oldest to the newest.
@@ -84,7 +84,7 @@ impl Default for Definition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnHalt {
-    /// They keep it, and no other device is told.
+    /// They keep it, and no other device is exposed.
     Pause,
     /// They go back to what their fleet runs.
     PullBack,

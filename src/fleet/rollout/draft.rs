@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::definition::{Definition, Filter, OnHalt};
-use super::position::{Place, place};
+use super::position::{Position, position};
 use super::share::Share;
 use super::state::{Member, Rollout};
 use super::tally::Tally;
@@ -15,7 +15,7 @@ use super::wave::Group;
 /// The devices of a rollout, counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey<'a> {
-    /// All that were told.
+    /// All that were exposed.
     pub all: Tally,
     /// Those of each wave.
     pub waves: BTreeMap<usize, Tally>,
@@ -31,17 +31,17 @@ pub struct Survey<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Outside {
     pub now: Timestamp,
-    /// Whether devices may be told at this time.
+    /// Whether devices may be exposed at this time.
     pub is_in_window: bool,
     /// Whether the release may still be given to devices.
     pub is_release_valid: bool,
 }
 
-/// A device that may be told.
+/// A device that may be exposed.
 pub(super) struct Candidate<'a> {
     /// Index of its wave.
     pub(super) wave: usize,
-    pub(super) place: Place,
+    pub(super) position: Position,
     pub(super) subject: Subject<'a>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Draft<'r, 'a> {
     pub(super) definition: &'r Definition,
     pub(super) outside: Outside,
     pub(super) members: Vec<(&'a str, Member)>,
-    /// Devices of the waves so far that are not told yet, in no halted segment.
+    /// Devices of the waves so far that are not exposed yet, in no halted segment.
     pub(super) candidates: Vec<Candidate<'a>>,
     /// Points of the order, if the wave is a number of devices that has no end yet.
     pub(super) points: Option<Vec<u64>>,
@@ -76,25 +76,25 @@ impl<'r, 'a> Draft<'r, 'a> {
         }
     }
 
-    /// Counts a device, and notes it if it may be told.
+    /// Counts a device, and notes it if it may be exposed.
     pub(super) fn look_at(&mut self, device: Subject<'a>) {
         if device.is_pinned {
             return;
         }
-        let place = place(self.rollout.number, device.uuid, device.tags);
+        let position = position(self.rollout.number, device.uuid, device.tags);
         let is_in = |filter: &Filter| filter.0.matches(device.tags);
-        match (device.member, place) {
-            (Some(member), place) => self.look_at_member(member, device, place),
-            (None, Some(place)) if self.definition.filter.as_ref().is_none_or(is_in) => {
-                self.look_at_other(device, place);
+        match (device.member, position) {
+            (Some(member), position) => self.look_at_member(member, device, position),
+            (None, Some(position)) if self.definition.filter.as_ref().is_none_or(is_in) => {
+                self.look_at_other(device, position);
             }
             (None, Some(_) | None) => {}
         }
     }
 
-    fn look_at_member(&mut self, member: &Member, device: Subject<'a>, place: Option<Place>) {
+    fn look_at_member(&mut self, member: &Member, device: Subject<'a>, position: Option<Position>) {
         self.survey.devices += 1;
-        self.note_point(place);
+        self.note_point(position);
         let mut judged = verdict::judged(member, &device, self.definition.silent_after, self.outside.now);
         let is_live = self.is_live(device.tags);
         judged.is_pulled_back |= !is_live && self.definition.on_halt == OnHalt::PullBack;
@@ -117,13 +117,13 @@ impl<'r, 'a> Draft<'r, 'a> {
         }
     }
 
-    fn look_at_other(&mut self, subject: Subject<'a>, place: Place) {
+    fn look_at_other(&mut self, subject: Subject<'a>, position: Position) {
         self.survey.devices += 1;
-        self.note_point(Some(place));
-        if let Some(wave) = self.rollout.wave_of(place, subject.tags)
+        self.note_point(Some(position));
+        if let Some(wave) = self.rollout.wave_of(position, subject.tags)
             && self.is_live(subject.tags)
         {
-            self.candidates.push(Candidate { wave, place, subject });
+            self.candidates.push(Candidate { wave, position, subject });
         }
     }
 
@@ -132,16 +132,16 @@ impl<'r, 'a> Draft<'r, 'a> {
         self.rollout.halted.keys().all(|segment| !segment.has(tags))
     }
 
-    fn note_point(&mut self, place: Option<Place>) {
+    fn note_point(&mut self, position: Option<Position>) {
         let Some(points) = &mut self.points else { return };
-        match place {
-            Some(Place::Early(_)) => points.push(0),
-            Some(Place::Usual(point)) => points.push(point),
-            Some(Place::Late(_)) | None => {}
+        match position {
+            Some(Position::Early(_)) => points.push(0),
+            Some(Position::Usual(point)) => points.push(point),
+            Some(Position::Late(_)) | None => {}
         }
     }
 
-    /// Finds where a wave ends that is a number of devices and has just begun. Its devices are told at the next decision.
+    /// Finds where a wave ends that is a number of devices and has just begun. Its devices are exposed at the next decision.
     pub(super) fn end_of_wave(&mut self) {
         let (Some(points), Some(number)) = (&mut self.points, wave_number(&self.rollout)) else { return };
         let last = usize::try_from(number).unwrap_or(usize::MAX).min(points.len()).saturating_sub(1);
@@ -153,15 +153,17 @@ impl<'r, 'a> Draft<'r, 'a> {
 impl Rollout {
     /// Returns the wave of a device among those that have begun; `None` if it is in a later one.
     #[must_use]
-    pub fn wave_of(&self, place: Place, tags: &BTreeMap<String, String>) -> Option<usize> {
+    pub fn wave_of(&self, position: Position, tags: &BTreeMap<String, String>) -> Option<usize> {
         let begun = self.definition.waves.iter().enumerate().take(self.wave + 1);
-        let mut waves = begun.filter(|(index, wave)| match (&wave.group, place) {
+        let mut waves = begun.filter(|(index, wave)| match (&wave.group, position) {
             (Group::Tags(filter), _) => filter.matches(tags),
-            (Group::Share(share), Place::Late(_)) => *share == Share::ALL,
-            (Group::Share(share), Place::Usual(point)) => share.contains(point),
-            (Group::Number(_), Place::Usual(point)) => self.ends.get(index).is_some_and(|end| point <= *end),
-            (Group::Number(_), Place::Late(_)) => false,
-            (Group::Share(_) | Group::Number(_), Place::Early(_)) => true,
+            (Group::Share(share), Position::Late(_)) => *share == Share::ALL,
+            (Group::Share(share), Position::Usual(point)) => share.contains(point),
+            (Group::Number(_), Position::Usual(point)) => {
+                self.ends.get(index).is_some_and(|end| point <= *end)
+            }
+            (Group::Number(_), Position::Late(_)) => false,
+            (Group::Share(_) | Group::Number(_), Position::Early(_)) => true,
         });
         waves.next().map(|(index, _)| index)
     }
@@ -174,18 +176,18 @@ pub fn plan<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -
     let is_in = |device: &Subject<'_>| {
         !device.is_pinned && definition.filter.as_ref().is_none_or(|filter| filter.0.matches(device.tags))
     };
-    let placed = devices
+    let positioned = devices
         .filter(is_in)
-        .filter_map(|device| Some((place(rollout.number, device.uuid, device.tags)?, device)));
-    let placed: Vec<(Place, Subject<'_>)> = placed.collect();
+        .filter_map(|device| Some((position(rollout.number, device.uuid, device.tags)?, device)));
+    let positioned: Vec<(Position, Subject<'_>)> = positioned.collect();
     let mut all = rollout.clone();
     all.wave = definition.waves.len().saturating_sub(1);
-    let mut points: Vec<u64> = placed
+    let mut points: Vec<u64> = positioned
         .iter()
-        .filter_map(|(place, _)| match place {
-            Place::Early(_) => Some(0),
-            Place::Usual(point) => Some(*point),
-            Place::Late(_) => None,
+        .filter_map(|(position, _)| match position {
+            Position::Early(_) => Some(0),
+            Position::Usual(point) => Some(*point),
+            Position::Late(_) => None,
         })
         .collect();
     points.sort_unstable();
@@ -196,8 +198,8 @@ pub fn plan<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -
         }
     }
     let mut waves = vec![(0, 0); definition.waves.len()];
-    for (place, device) in &placed {
-        let wave = device.member.map(|member| member.wave).or_else(|| all.wave_of(*place, device.tags));
+    for (position, device) in &positioned {
+        let wave = device.member.map(|member| member.wave).or_else(|| all.wave_of(*position, device.tags));
         if let Some((devices, reachable)) = wave.and_then(|wave| waves.get_mut(wave)) {
             *devices += 1;
             *reachable += u64::from(device.is_reachable);

@@ -16,7 +16,7 @@ use super::verdict::{self, Subject};
 pub struct Decision<'a> {
     /// The rollout as it is to be stored.
     pub rollout: Rollout,
-    /// The devices to tell, and those whose verdict is another one.
+    /// The devices to expose, and those whose verdict is another one.
     pub members: Vec<(&'a str, Member)>,
     pub survey: Survey<'a>,
 }
@@ -35,7 +35,7 @@ pub fn decide<'a>(
         }
         draft.end_of_wave();
         if draft.halt_if_bad() == Halted::Nothing {
-            draft.tell();
+            draft.expose();
             draft.advance();
         }
         draft.rollout.tally = draft.survey.all;
@@ -52,14 +52,14 @@ impl Draft<'_, '_> {
         let live = self.survey.live;
         let needed = self.definition.advance.of(live.reachable());
         let is_waived = self.rollout.waived == Some(self.rollout.wave);
-        let is_told = self.points.is_none() && self.candidates.is_empty();
-        let is_ended = is_told && live.open() == 0;
+        let is_exposed = self.points.is_none() && self.candidates.is_empty();
+        let is_ended = is_exposed && live.open() == 0;
         let is_enough = live.accepted >= needed;
         if is_ended && !is_enough && !is_waived {
             let (accepted, reachable) = (live.accepted, live.reachable());
             return self.pause(Pause::TooFewAccepted { accepted, reachable, needed });
         }
-        if !(is_told && is_enough || is_ended && is_waived) {
+        if !(is_exposed && is_enough || is_ended && is_waived) {
             self.rollout.settled = None;
             return;
         }
@@ -99,13 +99,13 @@ impl Draft<'_, '_> {
         self.rollout.phase = Phase::Paused { why };
     }
 
-    /// Tells devices of the release, within the limits.
-    fn tell(&mut self) {
+    /// Exposes devices to the release, within the limits.
+    fn expose(&mut self) {
         let Outside { now, is_in_window, is_release_valid } = self.outside;
         if self.rollout.phase != Phase::Running || !is_in_window || !is_release_valid {
             return;
         }
-        self.candidates.sort_unstable_by_key(|candidate| (candidate.wave, candidate.place));
+        self.candidates.sort_unstable_by_key(|candidate| (candidate.wave, candidate.position));
         let at_once = self.definition.at_once.map_or(u64::MAX, u64::from);
         let mut free = at_once.saturating_sub(self.survey.live.open());
         for Candidate { wave, subject, .. } in &self.candidates {
@@ -119,7 +119,7 @@ impl Draft<'_, '_> {
             let verdict = if subject.is_reachable { Verdict::Updating } else { Verdict::Unreached };
             let member = Member {
                 wave: *wave,
-                told: now,
+                exposed: now,
                 is_reachable: subject.is_reachable,
                 barriers: subject.barriers_passed,
                 verdict,

@@ -1,4 +1,4 @@
-//! The test that tells a bad release from a good one by the verdicts of devices, as they come: Wald's sequential probability
+//! The test that separates a bad release from a good one by the verdicts of devices, as they come: Wald's sequential probability
 //! ratio test.
 //!
 //! It weighs two hypotheses: that a device fails with the base rate, as with the release before, or with the rate that must be
@@ -54,7 +54,7 @@ pub struct Rates {
 
 impl Test {
     /// Returns the rates for a fleet in which this share of devices failed in its last rollout. The rate to detect is at least
-    /// three times the base rate: closer ones cannot be told apart by few devices.
+    /// three times the base rate: few devices cannot separate closer ones.
     #[must_use]
     pub fn rates(&self, base: f64) -> Rates {
         let base = base.max(self.floor.as_f64()).min(0.3);

@@ -1,11 +1,11 @@
 //! Takes a release to a fleet in waves, judges it by what becomes of the devices, and stops by itself.
 //!
 //! [`decide`] is the whole of it: from the stored state of a rollout, the devices of its fleet and the time it computes the next
-//! state and the devices to tell. It is pure, and whoever calls it stores what it returns in one write, so that a server that
+//! state and the devices to expose. It is pure, and whoever calls it stores what it returns in one write, so that a server that
 //! is killed goes on where it was.
 //!
-//! The place of a device in the order is a hash of the rollout and the device ([`place`]), so nobody is moved by others that
-//! join, leave or get another tag. A device that was told is a [`Member`] from then on, whatever becomes of its tags.
+//! The position of a device in the order is a hash of the rollout and the device ([`position`]), so no device is moved by others that
+//! join, leave or get another tag. A device that was exposed is a [`Member`] from then on, whatever becomes of its tags.
 
 mod definition;
 mod draft;
@@ -23,13 +23,12 @@ mod wave;
 #[cfg(test)]
 mod tests;
 
-pub use definition::{BadDefinition, Definition, OnHalt};
-pub use draft::{Outside, Survey, plan};
+pub use definition::Definition;
+pub use draft::{Outside, plan};
 pub use engine::{Decision, decide};
-pub use judge::{Finding, Rates, Test};
-pub use position::{Place, place};
-pub use share::{BadQuantity, Rate, Share, Span};
-pub use state::{Cause, Counted, Forgiven, Halt, Member, Pause, Phase, Rollout, Segment, Told};
-pub use tally::{Tally, Verdict};
+pub use position::{Position, position};
+pub use share::Share;
+pub use state::{Cause, Counted, Halt, Member, Pause, Phase, Rollout, RolloutMember, Segment};
+pub use tally::Tally;
 pub use verdict::{Stands, Subject};
-pub use wave::{BadWave, Group, Wave, parse as parse_waves};
+pub use wave::Group;

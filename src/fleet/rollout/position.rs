@@ -1,4 +1,4 @@
-//! Where in a rollout a device stands. Its place depends on the rollout and on the device alone, so that no other device that
+//! Where in a rollout a device stands. Its position depends on the rollout and on the device alone, so that no other device that
 //! joins, leaves or gets another tag moves it.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ const TAG: &str = "rollout";
 
 /// The order in which devices are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Position {
     /// In the first wave that is a share or a number.
     Early(u64),
     Usual(u64),
@@ -16,15 +16,15 @@ pub enum Place {
     Late(u64),
 }
 
-/// Returns the place of a device in the rollout with this number; `None` if its tag forbids rollouts.
+/// Returns the position of a device in the rollout with this number; `None` if its tag forbids rollouts.
 #[must_use]
-pub fn place(rollout: u64, uuid: &str, tags: &BTreeMap<String, String>) -> Option<Place> {
+pub fn position(rollout: u64, uuid: &str, tags: &BTreeMap<String, String>) -> Option<Position> {
     let point = point(rollout, uuid);
     match tags.get(TAG).map(String::as_str) {
         Some("never") => None,
-        Some("early") => Some(Place::Early(point)),
-        Some("late") => Some(Place::Late(point)),
-        Some(_) | None => Some(Place::Usual(point)),
+        Some("early") => Some(Position::Early(point)),
+        Some("late") => Some(Position::Late(point)),
+        Some(_) | None => Some(Position::Usual(point)),
     }
 }
 
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn a_device_says_when_it_wants_to_be_reached() {
-        let place = |value: &str| place(1, "a", &BTreeMap::from([(TAG.to_owned(), value.to_owned())]));
-        assert!(matches!(place("early"), Some(Place::Early(_))));
-        assert!(matches!(place("late"), Some(Place::Late(_))));
-        assert!(matches!(place("canary"), Some(Place::Usual(_))));
-        assert_eq!(place("never"), None);
-        assert!(place("early") < place("canary") && place("canary") < place("late"));
+        let position = |value: &str| position(1, "a", &BTreeMap::from([(TAG.to_owned(), value.to_owned())]));
+        assert!(matches!(position("early"), Some(Position::Early(_))));
+        assert!(matches!(position("late"), Some(Position::Late(_))));
+        assert!(matches!(position("canary"), Some(Position::Usual(_))));
+        assert_eq!(position("never"), None);
+        assert!(position("early") < position("canary") && position("canary") < position("late"));
     }
 }

@@ -124,7 +124,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn is_in(&mut self, share: Option<Share>) -> bool {
+    /// Returns `true` with the probability of this share.
+    fn draw(&mut self, share: Option<Share>) -> bool {
         let point = self.next();
         share.is_some_and(|share| share.contains(point))
     }
@@ -144,12 +145,12 @@ impl Fleet {
         let mut tags = vec![BTreeMap::new()];
         tags.extend(model.segments.iter().map(|one| BTreeMap::from([(one.key.clone(), one.value.clone())])));
         let devices = (0..model.devices).map(|number| {
-            let segment = model.segments.iter().position(|segment| random.is_in(Some(segment.share)));
+            let segment = model.segments.iter().position(|segment| random.draw(Some(segment.share)));
             let in_segment = segment.and_then(|index| model.segments[index].fail);
-            let will_fail = random.is_in(model.fail) | random.is_in(in_segment);
-            let presence = if random.is_in(model.offline) {
+            let will_fail = random.draw(model.fail) | random.draw(in_segment);
+            let presence = if random.draw(model.offline) {
                 Presence::Never
-            } else if random.is_in(model.daily) {
+            } else if random.draw(model.daily) {
                 Presence::Daily(random.next() % DAY)
             } else {
                 Presence::Always
@@ -247,8 +248,8 @@ pub struct Summary {
     pub runs: u64,
     /// How many runs ended in each way.
     pub ends: BTreeMap<&'static str, u64>,
-    /// Devices that were told when a run was halted or paused: at half of such runs, at 99 of 100, and the most.
-    pub told_at_stop: Option<[u64; 3]>,
+    /// Devices that were exposed when a run was halted or paused: at half of such runs, at 99 of 100, and the most.
+    pub exposed_at_stop: Option<[u64; 3]>,
     /// Seconds until completion: at half of such runs, at 99 of 100, and the most.
     pub seconds_to_complete: Option<[u64; 3]>,
     /// How often each segment was halted.
@@ -263,12 +264,12 @@ pub fn summary(runs: &[Run]) -> Summary {
     let mut summary = Summary {
         runs: u64::try_from(runs.len()).unwrap_or(u64::MAX),
         ends: BTreeMap::new(),
-        told_at_stop: None,
+        exposed_at_stop: None,
         seconds_to_complete: None,
         segments: BTreeMap::new(),
         example: None,
     };
-    let (mut told, mut seconds) = (Vec::new(), Vec::new());
+    let (mut exposed, mut seconds) = (Vec::new(), Vec::new());
     for run in runs {
         let name = match run.end {
             End::Completed => "completed",
@@ -280,7 +281,7 @@ pub fn summary(runs: &[Run]) -> Summary {
         *summary.ends.entry(name).or_default() += 1;
         match run.end {
             End::Completed | End::SegmentsHalted => seconds.push(run.seconds),
-            End::Paused | End::Halted | End::Unfinished => told.push(run.tally.told()),
+            End::Paused | End::Halted | End::Unfinished => exposed.push(run.tally.exposed()),
         }
         for segment in &run.halted {
             *summary.segments.entry(segment.to_string()).or_default() += 1;
@@ -289,7 +290,7 @@ pub fn summary(runs: &[Run]) -> Summary {
             summary.example.clone_from(&run.why);
         }
     }
-    (summary.told_at_stop, summary.seconds_to_complete) = (spread(told), spread(seconds));
+    (summary.exposed_at_stop, summary.seconds_to_complete) = (spread(exposed), spread(seconds));
     summary
 }
 

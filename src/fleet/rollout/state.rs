@@ -1,4 +1,4 @@
-//! The stored state of a rollout, and of each device that it has told.
+//! The stored state of a rollout, and of each exposed device.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +46,7 @@ pub struct Rollout {
     pub halted: BTreeMap<Segment, Halt>,
     /// The share of devices that failed in the fleet's last rollout.
     pub base: Option<Share>,
-    /// What has become of all devices that were told.
+    /// What has become of all exposed devices.
     pub tally: Tally,
 }
 
@@ -163,7 +163,7 @@ impl fmt::Display for Segment {
 #[serde(rename_all = "kebab-case", tag = "phase")]
 pub enum Phase {
     Running,
-    /// Nobody else is told until a person resumes it.
+    /// No other device is exposed until a person resumes it.
     Paused {
         why: Pause,
     },
@@ -217,7 +217,7 @@ impl Phase {
         matches!(self, Self::Completed | Self::Aborted { .. })
     }
 
-    /// Returns `true` if devices that were told still get the release.
+    /// Returns `true` if exposed devices still get the release.
     #[must_use]
     pub fn is_exposing(&self) -> bool {
         match self {
@@ -325,13 +325,13 @@ impl fmt::Display for Halt {
     }
 }
 
-/// A device that was told of the release.
+/// A device that is exposed to the release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Index of its wave.
     pub wave: usize,
-    pub told: Timestamp,
-    /// Whether it was reachable when it was told, or since.
+    pub exposed: Timestamp,
+    /// Whether it was reachable when it was exposed, or since.
     pub is_reachable: bool,
     /// How many barriers it has passed.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -344,9 +344,9 @@ pub struct Member {
     pub is_pulled_back: bool,
 }
 
-/// A device that a rollout has told. It means nothing once its fleet has another rollout.
+/// A device that a rollout has exposed to its release. It means nothing once its fleet has another rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct RolloutMember {
     /// Number of the rollout.
     pub rollout: u64,
     #[serde(flatten)]

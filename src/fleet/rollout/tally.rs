@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a device that was told of the release.
+/// What became of a device that is exposed to the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It has been offline since before it was told.
+    /// It has been offline since before it was exposed.
     Unreached,
     /// It has not reported an end yet.
     Updating,
@@ -22,7 +22,7 @@ pub enum Verdict {
     Blocked,
     /// It had accepted the release, and then a service was not healthy.
     Unhealthy,
-    /// It was reachable before it was told, and has not said anything for too long.
+    /// It was reachable before it was exposed, and has not said anything for too long.
     Silent,
 }
 
@@ -100,13 +100,13 @@ impl Tally {
         self.updating + self.waiting + self.fetching
     }
 
-    /// Returns how many devices were told.
+    /// Returns how many devices are exposed.
     #[must_use]
-    pub fn told(&self) -> u64 {
+    pub fn exposed(&self) -> u64 {
         self.unreached + self.reachable()
     }
 
-    /// Returns how many have been reachable since they were told.
+    /// Returns how many have been reachable since they were exposed.
     #[must_use]
     pub fn reachable(&self) -> u64 {
         self.verdicts() + self.open()

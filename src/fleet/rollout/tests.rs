@@ -7,18 +7,19 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::simulation::{self, End, Model, ModelSegment};
+use super::tally::Verdict;
 use super::*;
 
 /// A fleet of the test: its devices, their records, and the time.
 struct Story {
     rollout: Rollout,
-    devices: BTreeMap<String, Told>,
+    devices: BTreeMap<String, TestDevice>,
     now: Timestamp,
     is_in_window: bool,
     is_release_valid: bool,
 }
 
-struct Told {
+struct TestDevice {
     tags: BTreeMap<String, String>,
     is_pinned: bool,
     member: Option<Member>,
@@ -59,7 +60,7 @@ impl Story {
     }
 
     fn join(&mut self, number: u32, with: &str) {
-        let device = Told {
+        let device = TestDevice {
             tags: tags(with),
             is_pinned: false,
             member: None,
@@ -72,7 +73,7 @@ impl Story {
         self.devices.insert(uuid(number), device);
     }
 
-    fn device(&mut self, number: u32) -> &mut Told {
+    fn device(&mut self, number: u32) -> &mut TestDevice {
         self.devices.get_mut(&uuid(number)).unwrap()
     }
 
@@ -115,8 +116,8 @@ impl Story {
         }
     }
 
-    /// Lets all that were told and are reachable end so.
-    fn all_told(&mut self, stands: Stands) {
+    /// Lets all exposed devices that are reachable end so.
+    fn all_exposed(&mut self, stands: Stands) {
         for device in self.devices.values_mut() {
             if device.member.is_some() && device.is_reachable {
                 device.stands = stands;
@@ -124,9 +125,9 @@ impl Story {
         }
     }
 
-    fn told(&self) -> BTreeSet<String> {
-        let told = self.devices.iter().filter(|(_, device)| device.member.is_some());
-        told.map(|(uuid, _)| uuid.clone()).collect()
+    fn exposed(&self) -> BTreeSet<String> {
+        let exposed = self.devices.iter().filter(|(_, device)| device.member.is_some());
+        exposed.map(|(uuid, _)| uuid.clone()).collect()
     }
 
     fn pause(&self) -> String {
@@ -147,27 +148,27 @@ fn a_good_release_goes_wave_by_wave_to_all() {
     let mut story = Story::new(THREE_WAVES, 20);
     story.join(100, "ring=canary");
     story.decide();
-    assert_eq!(story.told(), BTreeSet::from([uuid(100)]));
+    assert_eq!(story.exposed(), BTreeSet::from([uuid(100)]));
     story.decide();
     assert_eq!((story.rollout.wave, story.rollout.settled), (0, None), "it updates");
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     story.decide();
     story.wait(9);
     story.decide();
     assert_eq!(story.rollout.wave, 0, "it soaks");
     story.wait(1);
     story.decide();
-    assert_eq!((story.rollout.wave, story.told().len()), (1, 1));
-    let told = story.decide().told();
-    let half = story.told().len();
-    assert!(told == 1 && (6..16).contains(&half), "{half} of 21");
-    story.all_told(Stands::OnTarget);
+    assert_eq!((story.rollout.wave, story.exposed().len()), (1, 1));
+    let exposed = story.decide().exposed();
+    let half = story.exposed().len();
+    assert!(exposed == 1 && (6..16).contains(&half), "{half} of 21");
+    story.all_exposed(Stands::OnTarget);
     story.decide();
     story.wait(10);
     story.decide();
     story.decide();
-    assert_eq!(story.told().len(), 21);
-    story.all_told(Stands::OnTarget);
+    assert_eq!(story.exposed().len(), 21);
+    story.all_exposed(Stands::OnTarget);
     story.decide();
     story.wait(19);
     story.decide();
@@ -177,7 +178,7 @@ fn a_good_release_goes_wave_by_wave_to_all() {
     assert_eq!(story.rollout.phase, Phase::Completed);
     story.join(200, "ring=canary");
     story.decide();
-    assert_eq!(story.told().len(), 21, "a rollout that is over tells nobody");
+    assert_eq!(story.exposed().len(), 21, "a rollout that is over exposes no device");
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn a_bad_release_halts_with_its_reasons() {
     assert!(story.rollout.phase.is_exposing(), "they keep it by default");
     let mut story = Story::new(r#"{"waves": ["100%"], "on_halt": "pull-back"}"#, 8);
     story.decide();
-    story.all_told(Stands::Rejected);
+    story.all_exposed(Stands::Rejected);
     story.decide();
     assert!(!story.rollout.phase.is_exposing());
 }
@@ -214,7 +215,7 @@ fn limits_of_the_operator_halt_it_as_well() {
     ] {
         let mut story = Story::new(&format!(r#"{{"waves": ["100%"], {limit}}}"#), 30);
         story.decide();
-        story.all_told(Stands::OnTarget);
+        story.all_exposed(Stands::OnTarget);
         (0..failed - 1).for_each(|number| story.device(number).stands = Stands::Blocked);
         story.decide();
         assert_eq!(story.rollout.phase, Phase::Running, "{limit}");
@@ -229,8 +230,8 @@ fn verdicts_that_say_nothing_pause_it_and_a_person_goes_on() {
     let mut story =
         Story::new(r#"{"waves": ["50%", "100%"], "advance": "90%", "soak": "1m", "strict": true}"#, 60);
     story.decide();
-    story.all_told(Stands::OnTarget);
-    let first = u32::from_str_radix(story.told().first().unwrap(), 16).unwrap();
+    story.all_exposed(Stands::OnTarget);
+    let first = u32::from_str_radix(story.exposed().first().unwrap(), 16).unwrap();
     story.device(first).stands = Stands::Rejected;
     story.decide();
     story.wait(1);
@@ -263,7 +264,7 @@ fn doubt() -> Pause {
 fn too_few_that_accept_pause_it() {
     let mut story = Story::new(r#"{"waves": ["100%"], "test": {"detect": "90%"}}"#, 10);
     story.decide();
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     story.device(0).stands = Stands::Blocked;
     story.device(1).stands = Stands::Waiting;
     story.decide();
@@ -283,7 +284,7 @@ fn who_is_offline_never_blocks_and_who_falls_silent_has_failed() {
     story.decide();
     let tally = story.decide();
     assert_eq!((tally.unreached, tally.updating), (12, 28));
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     story.device(39).is_reachable = false;
     story.device(39).stands = Stands::Updating;
     story.decide();
@@ -307,48 +308,48 @@ fn who_is_offline_never_blocks_and_who_falls_silent_has_failed() {
 fn what_becomes_unhealthy_after_it_was_accepted_counts() {
     let mut story = Story::new(r#"{"waves": ["100%"], "observe": "1h"}"#, 10);
     story.decide();
-    story.all_told(Stands::Unhealthy);
+    story.all_exposed(Stands::Unhealthy);
     assert_eq!(story.decide().updating, 10, "a trial may still end well");
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     assert_eq!(story.decide().accepted, 10);
     (0..4).for_each(|number| story.device(number).stands = Stands::Unhealthy);
     story.decide();
     assert!(story.halt().starts_with("4 of 10 devices failed"), "{}", story.halt());
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     assert_eq!(story.decide().unhealthy, 4, "once is enough");
 }
 
 #[test]
-fn a_rate_and_a_number_at_once_bound_who_is_told() {
+fn a_rate_and_a_number_at_once_bound_who_is_exposed() {
     let mut story = Story::new(r#"{"waves": ["100%"], "rate": "2/min"}"#, 10);
     story.decide();
-    assert_eq!(story.told().len(), 1);
+    assert_eq!(story.exposed().len(), 1);
     story.wait(1);
     story.decide();
-    assert_eq!(story.told().len(), 3);
+    assert_eq!(story.exposed().len(), 3);
     story.wait(60);
     story.decide();
-    assert_eq!(story.told().len(), 6, "at most a minute is saved up");
+    assert_eq!(story.exposed().len(), 6, "at most a minute is saved up");
     let mut story = Story::new(r#"{"waves": ["100%"], "at_once": 3}"#, 10);
     story.device(4).is_reachable = false;
     story.decide();
     story.decide();
-    assert_eq!(story.told().len(), 4, "three that update, and the one that is offline");
+    assert_eq!(story.exposed().len(), 4, "three that update, and the one that is offline");
     story.device(0).stands = Stands::OnTarget;
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     story.decide();
-    assert_eq!(story.told().len(), 7);
+    assert_eq!(story.exposed().len(), 7);
 }
 
 #[test]
-fn nobody_is_told_outside_the_windows() {
+fn no_device_is_exposed_outside_the_windows() {
     let mut story = Story::new(r#"{"waves": ["100%"], "windows": ["00:00-04:00"]}"#, 3);
     story.is_in_window = false;
     story.decide();
-    assert_eq!(story.told().len(), 0);
+    assert_eq!(story.exposed().len(), 0);
     story.is_in_window = true;
     story.decide();
-    assert_eq!(story.told().len(), 3);
+    assert_eq!(story.exposed().len(), 3);
 }
 
 #[test]
@@ -356,15 +357,15 @@ fn a_wave_waits_for_an_approval() {
     let mut story = Story::new(r#"{"waves": ["1 approve", "100%"], "soak": "0s"}"#, 5);
     story.decide();
     story.decide();
-    assert_eq!(story.told().len(), 1, "a number of devices is exact");
-    story.all_told(Stands::OnTarget);
+    assert_eq!(story.exposed().len(), 1, "a number of devices is exact");
+    story.all_exposed(Stands::OnTarget);
     story.decide();
     assert_eq!(story.pause(), "the next wave needs an approval");
     story.rollout.approve();
     story.decide();
     assert_eq!((&story.rollout.phase, story.rollout.wave), (&Phase::Running, 1));
     story.decide();
-    assert_eq!(story.told().len(), 5);
+    assert_eq!(story.exposed().len(), 5);
 }
 
 #[test]
@@ -373,7 +374,7 @@ fn an_invalid_release_halts_it() {
     story.is_release_valid = false;
     story.decide();
     assert_eq!(
-        (story.told().len(), story.halt()),
+        (story.exposed().len(), story.halt()),
         (0, "the release was invalidated; 0 of 0 devices failed".to_owned())
     );
 }
@@ -390,12 +391,12 @@ fn devices_decide_when_they_are_reached_and_pins_are_stronger() {
     let mut seen = Vec::new();
     for _ in 0..12 {
         story.decide();
-        story.all_told(Stands::OnTarget);
-        seen.push((story.rollout.wave, story.told().len()));
+        story.all_exposed(Stands::OnTarget);
+        seen.push((story.rollout.wave, story.exposed().len()));
     }
-    assert_eq!(story.told(), BTreeSet::from([uuid(1), uuid(2)]));
+    assert_eq!(story.exposed(), BTreeSet::from([uuid(1), uuid(2)]));
     story.device(1).tags = tags("rollout=never");
-    assert_eq!(story.decide().accepted, 2, "who was told is counted, whatever becomes of its tags");
+    assert_eq!(story.decide().accepted, 2, "an exposed device is counted, whatever becomes of its tags");
     assert!(seen.contains(&(0, 1)) && seen.contains(&(1, 1)) && seen.contains(&(2, 2)), "{seen:?}");
 }
 
@@ -406,7 +407,7 @@ fn a_device_passes_the_barriers_first() {
     story.decide();
     let barriers = |story: &Story, n| story.devices[&uuid(n)].member.clone().unwrap().barriers;
     assert_eq!((barriers(&story, 0), barriers(&story, 1)), (0, 1));
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     // It runs the barrier now, which is not the release.
     story.device(0).barriers_passed = 1;
     let tally = story.decide();
@@ -421,7 +422,7 @@ fn failures_of_one_segment_halt_that_segment() {
     let mut story = Story::new(json, 0);
     (0..200).for_each(|number| story.join(number, if number < 20 { "hw=rev2" } else { "hw=rev1" }));
     story.decide();
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     (0..10).for_each(|number| story.device(number).stands = Stands::Rejected);
     story.decide();
     assert_eq!(story.rollout.phase, Phase::Running);
@@ -438,13 +439,13 @@ fn failures_of_one_segment_halt_that_segment() {
     story.join(300, "hw=rev2");
     story.wait(1);
     story.decide();
-    assert_eq!(story.told().len(), 200, "nobody else of it is told");
+    assert_eq!(story.exposed().len(), 200, "no other device of it is exposed");
     assert_eq!(story.pause(), "all devices have the release but for the halted segments");
     // The same failures spread over both.
     let mut story = Story::new(json, 0);
     (0..200).for_each(|number| story.join(number, if number < 20 { "hw=rev2" } else { "hw=rev1" }));
     story.decide();
-    story.all_told(Stands::OnTarget);
+    story.all_exposed(Stands::OnTarget);
     (0..10).for_each(|number| story.device(number * 20).stands = Stands::Rejected);
     story.decide();
     (0..30).for_each(|number| story.device(number * 6).stands = Stands::Rejected);
@@ -482,7 +483,7 @@ fn simulated_fleets_end_as_they_should() {
     assert!(good.ends["completed"] >= 11, "{good:?}");
     let bad = ends(&Model { fail: share("20%"), ..model(3_000) });
     assert_eq!(bad.ends["halted"], 12, "{bad:?}");
-    assert!(bad.told_at_stop.unwrap()[2] < 200, "{bad:?}");
+    assert!(bad.exposed_at_stop.unwrap()[2] < 200, "{bad:?}");
     let (key, value) = ("hw".to_owned(), "rev2".to_owned());
     let segment = ModelSegment { key, value, share: share("10%").unwrap(), fail: share("60%") };
     let mixed = ends(&Model { segments: vec![segment], ..model(3_000) });
@@ -562,7 +563,7 @@ impl Story {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Whatever happens to some devices: nobody loses the release but by a halt, nobody beyond the waves is told, and the wave of
+    /// Whatever happens to some devices: no device loses the release but by a halt, none beyond the waves is exposed, and the wave of
     /// each device depends on itself alone.
     #[test]
     fn no_act_on_a_device_moves_another(acts in proptest::collection::vec(act(), 1..60)) {
@@ -579,7 +580,7 @@ proptest! {
             for (id, member) in &before {
                 let Some(device) = story.devices.get(id) else { continue };
                 let now = device.member.as_ref().unwrap();
-                prop_assert_eq!((now.wave, now.told, now.is_pulled_back), (member.wave, member.told, false));
+                prop_assert_eq!((now.wave, now.exposed, now.is_pulled_back), (member.wave, member.exposed, false));
             }
             for (id, device) in &story.devices {
                 let Some(member) = &device.member else { continue };
@@ -587,7 +588,7 @@ proptest! {
                     continue;
                 }
                 let is_canary = device.tags.contains_key("ring");
-                let Some(Place::Usual(point)) = place(1, id, &device.tags) else { panic!("a usual device") };
+                let Some(Position::Usual(point)) = position(1, id, &device.tags) else { panic!("a usual device") };
                 let half = share("50%").unwrap().contains(point);
                 let least = if is_canary { 0 } else if half { 1 } else { 2 };
                 prop_assert_eq!(member.wave, least, "its own wave");

@@ -15,7 +15,7 @@ pub struct Subject<'a> {
     pub tags: &'a BTreeMap<String, String>,
     /// Whether it has a pin of its own, which is stronger than a rollout.
     pub is_pinned: bool,
-    /// `None`: it was not told.
+    /// `None`: it is not exposed to the release.
     pub member: Option<&'a Member>,
     /// How it stands with what it should run.
     pub stands: Stands,
@@ -46,7 +46,7 @@ pub(super) fn judged(member: &Member, subject: &Subject<'_>, silent_after: Span,
     if member.is_pulled_back {
         return judged;
     }
-    judged.is_reachable |= subject.last_contact.is_some_and(|contact| contact > member.told);
+    judged.is_reachable |= subject.last_contact.is_some_and(|contact| contact > member.exposed);
     let is_passing = subject.barriers_passed > member.barriers;
     judged.barriers = member.barriers.max(subject.barriers_passed);
     let verdict = if is_passing { Verdict::Updating } else { verdict(&judged, subject, silent_after, now) };
@@ -65,7 +65,7 @@ fn verdict(member: &Member, subject: &Subject<'_>, silent_after: Span, now: Time
     if !member.is_reachable {
         return Verdict::Unreached;
     }
-    let sign = subject.last_contact.map_or(member.told, |contact| contact.max(member.told));
+    let sign = subject.last_contact.map_or(member.exposed, |contact| contact.max(member.exposed));
     if !subject.is_reachable && has_passed(sign, silent_after, now) {
         return Verdict::Silent;
     }

@@ -88,15 +88,6 @@ impl fmt::Display for Wave {
 
 as_text!(Wave);
 
-/// Parses waves with commas between them.
-///
-/// # Errors
-///
-/// [`BadWave`] for the first invalid one.
-pub fn parse(text: &str) -> Result<Vec<Wave>, BadWave> {
-    text.split(',').map(str::parse).collect()
-}
-
 /// Checks that the waves rise, and reach everybody at the end.
 ///
 /// # Errors
@@ -132,6 +123,11 @@ pub(super) fn check(waves: &[Wave]) -> Result<(), BadWave> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Parses waves with commas between them, as they are typed.
+    fn parse(text: &str) -> Result<Vec<Wave>, BadWave> {
+        text.split(',').map(str::parse).collect()
+    }
 
     fn checked(text: &str) -> Result<String, String> {
         let waves = parse(text).map_err(|error| error.to_string())?;

@@ -63,10 +63,10 @@ pub struct WaveView {
     pub tally: RolloutTally,
 }
 
-/// How many devices that were told have each verdict.
+/// How many exposed devices have each verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutTally {
-    pub told: u64,
+    pub exposed: u64,
     pub accepted: u64,
     pub rejected: u64,
     pub blocked: u64,
@@ -92,10 +92,10 @@ pub struct DeviceRollout {
     /// Commit of the release.
     pub release: Option<String>,
     pub phase: String,
-    /// Number of its wave, from 1; absent while it was not told.
+    /// Number of its wave, from 1; absent while it is not exposed.
     pub wave: Option<usize>,
-    pub told: Option<Timestamp>,
+    pub exposed: Option<Timestamp>,
     pub verdict: Option<String>,
-    /// Why it was not told, or was sent back; empty otherwise.
+    /// Why it is not exposed, or was sent back; empty otherwise.
     pub why: String,
 }
