@@ -32,6 +32,7 @@ mod platform;
 mod podman;
 mod rest;
 mod restart;
+mod rollout;
 mod seat;
 mod takeover;
 mod trial;
