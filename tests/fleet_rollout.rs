@@ -372,6 +372,101 @@ async fn what_makes_no_sense_is_refused_and_begins_nothing() {
     assert_eq!((&list[0]["phase"], &list[1]["phase"]), (&json!("aborted"), &json!("running")), "{list}");
 }
 
+#[tokio::test]
+async fn barriers_come_first_and_a_closed_window_exposes_no_device() {
+    let dir = TempDir::new().unwrap();
+    let (_server, site) = open(&dir, 1).await;
+    site.did(Method::POST, "/fleets/lab/releases", release("1500barrier", false)).await;
+    let hour = (jiff::Timestamp::now().as_second() / 3600 + 12) % 24;
+    let closed = format!("{hour:02}:00-{hour:02}:01");
+    site.start(json!({ "waves": ["100%"], "windows": [closed] })).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(site.poll(&uuid(1)).await, "1111old", "the window is closed");
+    let body = json!({ "release": "2222new", "supersede": true,
+                       "definition": { "waves": ["100%"], "barriers": ["1500barrier"], "windows": ["00:00-24:00"] } });
+    site.did(Method::POST, "/fleets/lab/rollouts", body).await;
+    site.until_exposed(1).await;
+    assert_eq!(site.poll(&uuid(1)).await, "1500barrier");
+    site.report(&uuid(1), "1500barrier", Outcome::Accepts).await;
+    site.until("the barrier is passed", |rollout| rollout["tally"]["updating"] == 1).await;
+    let begun = Instant::now();
+    while site.poll(&uuid(1)).await != "2222new" {
+        assert!(begun.elapsed() < PATIENCE, "{:#}", site.rollout().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.report(&uuid(1), "2222new", Outcome::Accepts).await;
+    site.until("the release is accepted", |rollout| rollout["tally"]["accepted"] == 1).await;
+}
+
+/// A rollout to some devices pins these at its end, and the fleet stays as it is.
+#[tokio::test]
+async fn a_rollout_to_some_devices_ends_with_their_pins() {
+    let dir = TempDir::new().unwrap();
+    let (_server, site) = open(&dir, 4).await;
+    let tag = async |number: u32, tags: Value| {
+        site.did(Method::POST, &format!("/devices/{}/tags", uuid(number)), tags).await;
+    };
+    for number in 1..=3 {
+        tag(number, json!({ "set": { "site": "zurich" } })).await;
+    }
+    tag(3, json!({ "set": { "rollout": "never" } })).await;
+    site.start(json!({ "waves": ["100%"], "filter": "site=zurich", "observe": "1h" })).await;
+    site.until_exposed(2).await;
+    assert_eq!(site.live(4, |_| Outcome::Accepts).await, [1, 2]);
+    tag(2, json!({ "remove": ["site"] })).await;
+    let over = site.steer("complete").await;
+    assert_eq!(
+        (&over["phase"], &over["waves"][0]["tally"]["exposed"]),
+        (&json!("completed"), &json!(2)),
+        "{over}"
+    );
+    let mut pins = Vec::new();
+    for number in 1..=4 {
+        let device = site.did(Method::GET, &format!("/devices/{}", uuid(number)), Value::Null).await;
+        pins.push(device["pin"].as_str().unwrap_or("none").to_owned());
+    }
+    assert_eq!(
+        pins,
+        ["2222new", "2222new", "none", "none"],
+        "an exposed device keeps it, whatever its tags are now"
+    );
+    let fleet = site.did(Method::GET, "/fleets/lab", Value::Null).await;
+    assert_eq!(fleet["target"], "1111old");
+    let trail = site.did(Method::GET, &format!("/audit?device={}", uuid(1)), Value::Null).await;
+    assert!(trail.to_string().contains("complete a rollout"), "{trail}");
+}
+
+/// What the fleet would not keep is no end of a rollout: its devices would go back.
+#[tokio::test]
+async fn a_release_that_its_fleet_would_not_keep_does_not_complete() {
+    let dir = TempDir::new().unwrap();
+    let (_server, site) = open(&dir, 2).await;
+    site.start(json!({ "waves": ["100%"], "soak": "0s", "observe": "0s" })).await;
+    site.until_exposed(2).await;
+    site.did(Method::PATCH, "/releases/2222new", json!({ "is_passing_tests": false })).await;
+    site.live(2, |_| Outcome::Accepts).await;
+    let paused = site.until_phase("paused").await;
+    assert!(
+        paused["why"].as_str().unwrap().contains("the fleet tracks latest, and would not keep it"),
+        "{paused}"
+    );
+    assert_eq!(site.poll(&uuid(1)).await, "2222new", "it keeps the release");
+    let (status, answer) = site.ask(Method::POST, "/fleets/lab/rollouts/current/complete", json!({})).await;
+    assert_eq!((status, &answer["error"]["rule"]), (409, &json!("cannot_roll_out")), "{answer}");
+    let (status, answer) = site.ask(Method::PATCH, "/releases/2222new", json!({ "status": "failed" })).await;
+    assert_eq!((status, &answer["error"]["rule"]), (409, &json!("rolled_out")), "{answer}");
+    // The next rollout begins with its own devices.
+    site.steer("abort").await;
+    site.did(Method::POST, "/fleets/lab/releases", release("4444next", false)).await;
+    let plan = json!({ "release": "4444next", "definition": { "waves": ["1", "100%"] }, "dry_run": true });
+    let plan = site.did(Method::POST, "/fleets/lab/rollouts", plan).await;
+    assert_eq!(
+        (&plan["waves"][0]["devices"], &plan["waves"][0]["tally"]["exposed"]),
+        (&json!(1), &json!(0)),
+        "{plan}"
+    );
+}
+
 /// An exposed device stays exposed, and the rollout ends as it would have without the kills.
 #[tokio::test]
 async fn a_server_that_is_killed_goes_on_with_the_same_rollout() {

@@ -90,7 +90,9 @@ impl Parked {
                 Change::PutFleet(fleet) => room.wake_fleet(fleet.number),
                 Change::DropFleet(fleet) => room.wake_fleet(*fleet),
                 // It may be over, or pulled back.
-                Change::PutRollout(rollout) if !rollout.phase.is_running() => room.wake_fleet(rollout.fleet),
+                Change::PutRollout(rollout) if !rollout.phase.is_exposing() => {
+                    room.wake_fleet(rollout.fleet);
+                }
                 Change::PutMember(uuid, _) => room.wake(uuid),
                 // The content of a release never changes, and none is dropped that is a target. The rest is not a part of
                 // any target.

@@ -1,6 +1,5 @@
 //! Runs the rollouts of all fleets: now and then each of them looks at its devices, and what it decides is stored.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::access::{By, Entry, Outcome, Thing};
+use super::access::{By, Entry, MOST_THINGS, Outcome};
 use super::clock;
-use super::policy::{Change, Device, Refusal, World};
+use super::policy::{Change, Device, World};
 use super::records::{ActError, Records};
-use super::rollout::{self, Counted, Decision, Outside, Phase, Rollout, Segment, Stands, Subject};
+use super::rollout::{self, Decision, Member, Outside, Phase, Rollout, Stands, Subject};
 use super::standing::{self, Contact};
 use crate::host;
 use crate::model::{DeviceUuid, WindowState};
@@ -23,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The pause is at least so many times as long as the decisions took, so that large fleets do not fill a processor.
 const PAUSES: u32 = 20;
 
-/// Who does what a rollout does by itself, in the audit trail.
+/// The name in the audit trail for acts of a rollout itself.
 pub(super) const ACTOR: &str = "rollout";
 
 /// A device as its rollout sees it.
@@ -36,9 +35,15 @@ struct Seen<'a> {
     barriers_passed: usize,
 }
 
+/// Most devices that one decision exposes, or whose verdict it changes. The next ones follow in the next decision, so that
+/// other acts come between.
+const AT_ONCE: usize = 5_000;
+
 /// The devices of one fleet as its rollout sees them.
 pub(super) struct Sighted<'a> {
     world: &'a World,
+    /// Number of the rollout.
+    rollout: u64,
     devices: Vec<Seen<'a>>,
 }
 
@@ -57,12 +62,11 @@ impl<'a> Sighted<'a> {
             .collect();
         let seen = |device: &'a Device| {
             let (last_contact, contact) = contact(device);
-            // One that has not received its target yet reports about another one.
-            let is_judged = world.membership(device).is_some() && contact != Contact::Outdated;
-            let (stands, why) = if is_judged {
-                standing::for_rollout(world, device)
-            } else {
-                (Stands::Updating, String::new())
+            // Until a device has received its new target, its reports are about the old one.
+            let is_judged = member(world, rollout.number, device).is_some() && contact != Contact::Outdated;
+            let (stands, why) = match is_judged {
+                true => standing::for_rollout(world, device),
+                false => (Stands::Updating, String::new()),
             };
             let running = world.reported(&device.uuid).running.and_then(|number| world.release(number));
             let barriers_passed = running.map_or(0, |running| {
@@ -72,7 +76,7 @@ impl<'a> Sighted<'a> {
             Seen { device, stands, why, last_contact, is_reachable, barriers_passed }
         };
         let of_fleet = world.devices().filter(|device| device.fleet == rollout.fleet);
-        Self { world, devices: of_fleet.map(seen).collect() }
+        Self { world, rollout: rollout.number, devices: of_fleet.map(seen).collect() }
     }
 
     pub(super) fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
@@ -80,7 +84,7 @@ impl<'a> Sighted<'a> {
             uuid: seen.device.uuid.as_str(),
             tags: &seen.device.tags,
             is_pinned: seen.device.pin.is_some(),
-            member: self.world.membership(seen.device).map(|(_, member)| member),
+            member: member(self.world, self.rollout, seen.device),
             stands: seen.stands,
             why: &seen.why,
             last_contact: seen.last_contact,
@@ -89,39 +93,45 @@ impl<'a> Sighted<'a> {
         })
     }
 
-    pub(super) fn decide(&self, rollout: &Rollout, now: Timestamp) -> Decision<'_> {
+    fn decide(&self, rollout: &Rollout, listening_since: Timestamp, now: Timestamp) -> Decision<'_> {
         let windows = &rollout.definition.windows;
         let is_open = |state: WindowState| matches!(state, WindowState::Open);
         let outside = Outside {
             now,
+            listening_since,
             is_in_window: windows.is_empty()
-                || windows.iter().any(|window| is_open(host::window(&window.0, now))),
+                || windows.iter().any(|window| is_open(host::window(window, now))),
             is_release_valid: self.world.may_be_rolled_out(rollout.release),
         };
         rollout::decide(rollout, self.subjects(), outside)
     }
-
-    /// Returns the failures and verdicts of each segment.
-    pub(super) fn segments(&self, rollout: &Rollout, now: Timestamp) -> BTreeMap<Segment, Counted> {
-        let survey = self.decide(rollout, now).survey;
-        survey
-            .segments
-            .into_iter()
-            .map(|((key, value), tally)| (Segment::new(key, value), tally.into()))
-            .collect()
-    }
 }
 
-/// Lets all rollouts go on, for ever.
+/// Returns what the rollout with this number has noted of a device.
+fn member<'a>(world: &'a World, rollout: u64, device: &Device) -> Option<&'a Member> {
+    world.membership(device).filter(|(of, _)| of.number == rollout).map(|(_, member)| member)
+}
+
+/// A decision that is to be stored.
+struct Next {
+    before: Arc<Rollout>,
+    after: Rollout,
+    members: Vec<(DeviceUuid, Member)>,
+    is_release_valid: bool,
+}
+
+/// Runs the rollouts of all fleets; never returns.
 pub(super) async fn keep_up(records: &Arc<Records>) -> Infallible {
+    let listening_since = clock::now();
     loop {
         let begun = Instant::now();
         let world = records.world();
         let open = world.fleets().filter(|fleet| world.open_rollout(fleet.number).is_some());
         let open: Vec<u64> = open.map(|fleet| fleet.number).collect();
         drop(world);
-        for fleet in open {
-            if let Err(error) = advance(records, fleet).await {
+        // A server that is paused changes nothing of what devices run.
+        for fleet in open.into_iter().filter(|_| !records.is_paused()) {
+            if let Err(error) = advance(records, fleet, listening_since).await {
                 tracing::warn!(fleet, %error, "the rollout of a fleet cannot go on now");
             }
         }
@@ -129,21 +139,16 @@ pub(super) async fn keep_up(records: &Arc<Records>) -> Infallible {
     }
 }
 
-/// Stores the next decision of the rollout of a fleet. It is made on a snapshot first: most decisions change nothing, and do not
-/// hold up other acts.
-async fn advance(records: &Arc<Records>, fleet: u64) -> Result<(), ActError> {
+/// Makes the next decision of the rollout of a fleet on a snapshot, and stores it if the rollout is still the same.
+async fn advance(records: &Arc<Records>, fleet: u64, listening_since: Timestamp) -> Result<(), ActError> {
     let looking = Arc::clone(records);
-    let looked = tokio::task::spawn_blocking(move || {
-        next(&looking.world(), fleet, |world, device| looking.last_seen(world, device), clock::now())
-            .map(|(changes, _)| changes.is_empty())
+    let next = tokio::task::spawn_blocking(move || {
+        let world = looking.world();
+        next(&world, fleet, listening_since, |device| looking.last_seen(&world, device))
     });
-    if looked.await.map_err(|_| ActError::Stopping)?? {
-        return Ok(());
-    }
-    let looking = Arc::clone(records);
+    let Some(next) = next.await.map_err(|_| ActError::Stopping)? else { return Ok(()) };
     let act = move |world: &World| {
-        let (changes, news) =
-            next(world, fleet, |world, device| looking.last_seen(world, device), clock::now())?;
+        let (changes, news) = stored(world, fleet, next, clock::now());
         Ok((news, changes))
     };
     if let Some(News { rollout, release, what, why, is_good }) = records.act(act).await? {
@@ -157,6 +162,48 @@ async fn advance(records: &Arc<Records>, fleet: u64) -> Result<(), ActError> {
     Ok(())
 }
 
+/// Returns the next decision; `None` if it changes nothing.
+fn next(
+    world: &World,
+    fleet: u64,
+    listening_since: Timestamp,
+    contact: impl Fn(&Device) -> (Option<Timestamp>, Contact),
+) -> Option<Next> {
+    let before = world.open_rollout(fleet)?;
+    let now = clock::now();
+    let is_release_valid = world.may_be_rolled_out(before.release);
+    if world.ended_by_target(before, now).is_some() {
+        let (before, after) = (Arc::clone(before), before.as_ref().clone());
+        return Some(Next { before, after, members: Vec::new(), is_release_valid });
+    }
+    let sighted = Sighted::new(world, before, contact);
+    let decision = sighted.decide(before, listening_since, now);
+    let members = decision.members.into_iter().take(AT_ONCE);
+    let members: Vec<_> =
+        members.filter_map(|(uuid, member)| Some((DeviceUuid::parse(uuid).ok()?, member))).collect();
+    let is_same = members.is_empty() && decision.rollout == **before;
+    (!is_same).then(|| Next {
+        before: Arc::clone(before),
+        after: decision.rollout,
+        members,
+        is_release_valid,
+    })
+}
+
+/// Returns the changes of a decision. No changes, if the rollout or its release was changed since: the next decision comes
+/// soon.
+fn stored(world: &World, fleet: u64, next: Next, now: Timestamp) -> (Vec<Change>, Option<News>) {
+    let Some(open) = world.open_rollout(fleet) else { return (Vec::new(), None) };
+    if let Some(ended) = world.ended_by_target(open, now) {
+        return recorded(world, open, vec![ended], now);
+    }
+    let Next { before, after, members, is_release_valid } = next;
+    if *open != before || world.may_be_rolled_out(open.release) != is_release_valid {
+        return (Vec::new(), None);
+    }
+    recorded(world, open, world.put_decision(after, members, now), now)
+}
+
 /// What a decision has changed, for people.
 struct News {
     rollout: u64,
@@ -165,25 +212,6 @@ struct News {
     what: String,
     why: Option<String>,
     is_good: bool,
-}
-
-/// Returns the changes of the next decision.
-fn next(
-    world: &World,
-    fleet: u64,
-    contact: impl Fn(&World, &Device) -> (Option<Timestamp>, Contact),
-    now: Timestamp,
-) -> Result<(Vec<Change>, Option<News>), Refusal> {
-    let Some(before) = world.open_rollout(fleet) else { return Ok((Vec::new(), None)) };
-    if let Some(ended) = world.ended_by_target(before, now) {
-        return Ok(recorded(world, before, vec![ended], now));
-    }
-    let sighted = Sighted::new(world, before, |device| contact(world, device));
-    let decision = sighted.decide(before, now);
-    let members = decision.members.into_iter();
-    let members = members.filter_map(|(uuid, member)| Some((DeviceUuid::parse(uuid).ok()?, member)));
-    let changes = world.put_decision(decision.rollout, members, now)?;
-    Ok(recorded(world, before, changes, now))
 }
 
 /// Adds a record of the audit trail if the rollout has another phase or wave now.
@@ -198,8 +226,7 @@ fn recorded(
         Some(rollout)
     });
     let Some(news) = after.and_then(|after| news(world, before, after)) else { return (changes, None) };
-    let commit = (!news.release.is_empty()).then(|| news.release.clone());
-    let thing = Thing { kind: "rollout".to_owned(), id: news.rollout.to_string(), name: commit };
+    let (things, count, fleets) = world.things(&changes, MOST_THINGS);
     let entry = Entry {
         number: world.audited() + 1,
         at: now,
@@ -207,10 +234,10 @@ fn recorded(
         from: None,
         what: news.what.clone(),
         request: format!("rollout {}", news.rollout),
-        things: vec![thing],
-        count: 1,
-        fleets: vec![before.fleet],
-        details: None,
+        things,
+        count,
+        fleets: fleets.into_iter().collect(),
+        details: world.details(&changes),
         why: news.why.as_ref().map(|why| why.chars().take(500).collect()),
         outcome: Outcome::Done,
     };

@@ -29,7 +29,7 @@ pub(super) fn of_device(world: &World, device: &Device, contact: Contact) -> Opt
 }
 
 fn not_exposed(rollout: &Rollout, device: &Device, contact: Contact) -> String {
-    let is_out = rollout.definition.filter.as_ref().is_some_and(|filter| !filter.0.matches(&device.tags));
+    let is_out = rollout.definition.filter.as_ref().is_some_and(|filter| !filter.matches(&device.tags));
     let halted = rollout.halted.keys().find(|segment| segment.has(&device.tags));
     match position(rollout.number, device.uuid.as_str(), &device.tags) {
         None => "its tag rollout=never keeps it out".to_owned(),

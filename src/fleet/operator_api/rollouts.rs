@@ -1,6 +1,5 @@
 //! `/api/v1/fleets/{fleet}/rollouts`: the rollouts of a fleet. The one that is not over is `current`.
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -11,7 +10,7 @@ use super::desk::{Acting, Desk};
 use super::devices::fleet_name;
 use super::pages::{self, Page};
 use crate::fleet::clock;
-use crate::fleet::policy::{NewRollout, Refusal, Steering, World};
+use crate::fleet::policy::{Device, NewRollout, Refusal, Steering, World};
 use crate::fleet::rollout::{self, Definition, Rollout, Tally};
 use crate::fleet::rollouts::Sighted;
 use crate::host;
@@ -55,25 +54,34 @@ pub(super) async fn start(
     records: Desk,
     Path(fleet): Path<String>,
     Body(StartRollout { release, definition, supersede, dry_run }): Body<StartRollout>,
-) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
+) -> Result<Response, ApiError> {
     let definition: Definition = serde_json::from_value(definition)
         .map_err(|error| ApiError::bad_request(format!("the definition of the rollout: {error}")))?;
     for window in &definition.windows {
-        if let WindowState::Unknown(why) = host::window(&window.0, clock::now()) {
+        if let WindowState::Unknown(why) = host::window(window, clock::now()) {
             return Err(ApiError::bad_request(format!("the window {window}: {why}")));
         }
     }
     let new = NewRollout { definition, supersedes: supersede, who: records.who() };
-    let looking = records.clone();
+    if dry_run {
+        return pages::beside(&records, move |records, world| {
+            let fleet = world.find_fleet(&fleet)?;
+            let release = world.find_release(Some(fleet.number), &release)?;
+            let (rollout, _) = world.start_rollout(fleet, release, new, clock::now())?;
+            Ok(view(records, world, &rollout))
+        })
+        .await;
+    }
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
         let release = world.find_release(Some(fleet.number), &release)?;
         let (rollout, changes) = world.start_rollout(fleet, release, new, clock::now())?;
-        let shown = view(&looking, world, &rollout);
-        Ok((shown, if dry_run { Vec::new() } else { changes }))
+        Ok((rollout.fleet, changes))
     };
-    let shown = records.act(act).await?;
-    Ok((if dry_run { StatusCode::OK } else { StatusCode::CREATED }, Json(shown)))
+    let fleet = records.act(act).await?;
+    let mut response = shown(&records, fleet).await?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
 }
 
 /// Handlers of the acts on the rollout of a fleet that goes on.
@@ -83,7 +91,7 @@ macro_rules! steering {
             records: Desk,
             Path(fleet): Path<String>,
             Body(Nothing {}): Body<Nothing>,
-        ) -> Result<Json<RolloutView>, ApiError> {
+        ) -> Result<Response, ApiError> {
             steer(records, fleet, Steering::$steering).await
         }
     )*};
@@ -91,36 +99,33 @@ macro_rules! steering {
 
 steering!(pause: Pause, resume: Resume, approve: Approve, abort: Abort, pull_back: PullBack, complete: Complete);
 
-async fn steer(records: Desk, fleet: String, steering: Steering) -> Result<Json<RolloutView>, ApiError> {
-    let (who, looking) = (records.who(), records.clone());
+async fn steer(records: Desk, fleet: String, steering: Steering) -> Result<Response, ApiError> {
+    let who = records.who();
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
-        let now = clock::now();
-        let segments = match world.open_rollout(fleet.number) {
-            Some(rollout) if steering == Steering::Resume => {
-                sighted(&looking, world, rollout).segments(rollout, now)
-            }
-            Some(_) | None => std::collections::BTreeMap::new(),
-        };
-        Ok((fleet.number, world.steer_rollout(fleet, &steering, &segments, &who, now)?))
+        Ok((fleet.number, world.steer_rollout(fleet, &steering, &who, clock::now())?))
     };
     let fleet = records.act(act).await?;
-    let world = records.world();
-    let rollout = world.rollout(fleet);
-    let rollout = rollout.ok_or_else(|| Refusal::NoRollout { fleet: fleet_name(&world, fleet) })?;
-    Ok(Json(view(&records, &world, rollout)))
+    shown(&records, fleet).await
 }
 
-fn sighted<'a>(records: &Desk, world: &'a World, rollout: &Rollout) -> Sighted<'a> {
-    Sighted::new(world, rollout, |device| records.last_seen(world, device))
+/// Answers with the newest rollout of a fleet.
+async fn shown(records: &Desk, fleet: u64) -> Result<Response, ApiError> {
+    pages::beside(records, move |records, world| {
+        let rollout = world.rollout(fleet);
+        let rollout = rollout.ok_or_else(|| Refusal::NoRollout { fleet: fleet_name(world, fleet) })?;
+        Ok(view(records, world, rollout))
+    })
+    .await
 }
 
 fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
     let now = clock::now();
     let is_newest = world.rollout(rollout.fleet).is_none_or(|newest| newest.number <= rollout.number);
-    let sighted = is_newest.then(|| sighted(records, world, rollout));
-    let survey = sighted.as_ref().map(|sighted| sighted.decide(rollout, now).survey).unwrap_or_default();
-    let plan = sighted.as_ref().map(|sighted| rollout::plan(rollout, sighted.subjects())).unwrap_or_default();
+    let contact = |device: &Device| records.last_seen(world, device);
+    let sighted = is_newest.then(|| Sighted::new(world, rollout, contact));
+    let subjects = || sighted.iter().flat_map(Sighted::subjects);
+    let (survey, plan) = (rollout::survey(rollout, subjects()), rollout::plan(rollout, subjects()));
     let Definition { soak, rate, .. } = &rollout.definition;
     let mut earliest = 0;
     let mut waves = Vec::new();

@@ -122,6 +122,7 @@ impl World {
         }
         if changed.status != ReleaseStatus::Success {
             self.check_unused(release, "be marked other than successful")?;
+            self.check_not_rolled_out(release, "be marked other than successful")?;
         }
         let mut changes = Vec::new();
         if let Some(fleet) = self.fleets.get(&release.fleet) {

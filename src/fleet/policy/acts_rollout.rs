@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Change, Counters, Device, Fleet, FleetPatch, Refusal, Release, ReleasePatch, World};
 use crate::fleet::rollout::{
-    Cause, Counted, Definition, Group, Halt, Member, Pause, Phase, Rollout, RolloutMember, Segment, Share,
+    Cause, Definition, Group, Halt, Member, Pause, Phase, Rollout, RolloutMember, Share, position,
 };
 use crate::model::{DeviceUuid, ReleaseStatus};
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     fn check_matches(&self, fleet: &Fleet, definition: &Definition) -> Result<(), Refusal> {
-        let filters = definition.filter.iter().map(|filter| &filter.0);
+        let filters = definition.filter.iter();
         let waves = definition.waves.iter().filter_map(|wave| match &wave.group {
             Group::Tags(filter) => Some(filter),
             Group::Share(_) | Group::Number(_) => None,
@@ -140,7 +140,6 @@ impl World {
         &self,
         fleet: &Fleet,
         steering: &Steering,
-        segments: &std::collections::BTreeMap<Segment, Counted>,
         who: &str,
         now: Timestamp,
     ) -> Result<Vec<Change>, Refusal> {
@@ -167,13 +166,10 @@ impl World {
             Steering::Resume if (rollout.phase == Phase::Paused { why: Pause::Approval }) => {
                 return not_now("it waits for an approval: `cotter rollout approve` it");
             }
-            Steering::Resume => {
-                let all = Counted::from(rollout.tally);
-                rollout.resume(all, segments);
-            }
+            Steering::Resume => rollout.resume(now),
             Steering::PullBack if is_back => return not_now("it is pulled back already"),
             Steering::PullBack => {
-                let Counted { failures, verdicts } = rollout.tally.into();
+                let (failures, verdicts) = (rollout.tally.failures(), rollout.tally.verdicts());
                 let cause = Cause::Person { who: who.to_owned() };
                 let why = Halt { cause, failures, verdicts, evidence: Vec::new() };
                 rollout.phase = Phase::Halted { why, is_pulled_back: true };
@@ -187,27 +183,37 @@ impl World {
         Ok(vec![Change::PutRollout(Box::new(rollout))])
     }
 
-    /// Stores a decision of the rollout of a fleet.
-    ///
-    /// # Errors
-    ///
-    /// As [`World::patch_fleet`], at the end of a rollout.
+    /// Stores a decision of the rollout of a fleet. One that would end it, and cannot, pauses it.
+    #[must_use]
     pub fn put_decision(
         &self,
-        rollout: Rollout,
-        members: impl Iterator<Item = (DeviceUuid, Member)>,
+        mut rollout: Rollout,
+        members: Vec<(DeviceUuid, Member)>,
         now: Timestamp,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Vec<Change> {
         let number = rollout.number;
+        let is_here =
+            |uuid: &DeviceUuid| self.device(uuid).is_some_and(|device| device.fleet == rollout.fleet);
         let mut changes: Vec<Change> = members
+            .into_iter()
+            .filter(|(uuid, _)| is_here(uuid))
             .map(|(uuid, member)| Change::PutMember(uuid, RolloutMember { rollout: number, member }))
             .collect();
         if rollout.phase == Phase::Completed {
-            changes.extend(self.complete_rollout(rollout, now)?);
-        } else if self.rollout(rollout.fleet).is_none_or(|stored| **stored != rollout) {
+            match self.complete_rollout(rollout.clone(), now) {
+                Ok(end) => {
+                    changes.extend(end);
+                    return changes;
+                }
+                Err(refusal) => {
+                    rollout.phase = Phase::Paused { why: Pause::CannotEnd { why: refusal.to_string() } };
+                }
+            }
+        }
+        if self.rollout(rollout.fleet).is_none_or(|stored| **stored != rollout) {
             changes.push(Change::PutRollout(Box::new(rollout)));
         }
-        Ok(changes)
+        changes
     }
 
     /// Ends a rollout because its fleet has got another target. `None` while it has the one with which the rollout began.
@@ -229,32 +235,46 @@ impl World {
         Some(Change::PutRollout(Box::new(ended)))
     }
 
-    /// Makes the release the target of the fleet. Devices of halted segments are pinned to what they should run now. A rollout to
-    /// some devices only pins these, and leaves the fleet as it is.
+    /// Makes the release the target of the fleet. Devices of halted segments, and those that take part in no rollout, are pinned
+    /// to what they should run now. A rollout to some devices pins these to the release, and leaves the fleet as it is.
     fn complete_rollout(&self, mut rollout: Rollout, now: Timestamp) -> Result<Vec<Change>, Refusal> {
         rollout.end(Phase::Completed, now);
         let Some(fleet) = self.fleet(rollout.fleet) else {
             return Ok(vec![Change::PutRollout(Box::new(rollout))]);
         };
-        let of_fleet =
-            || self.devices().filter(|device| device.fleet == fleet.number && device.pin.is_none());
-        let pin = |device: &Device, to: u64| Change::PutDevice(Device { pin: Some(to), ..device.clone() });
-        let is_halted = |device: &&Device| rollout.halted.keys().any(|segment| segment.has(&device.tags));
-        let mut changes: Vec<Change> = match &rollout.definition.filter {
-            Some(filter) => of_fleet()
-                .filter(|device| filter.0.matches(&device.tags) && !is_halted(device))
-                .map(|device| pin(device, rollout.release))
-                .collect(),
-            None => of_fleet()
-                .filter(is_halted)
-                .filter_map(|device| Some(pin(device, self.target_of(device)?.number)))
-                .collect(),
-        };
+        let mut changes = Vec::new();
+        let of_fleet = self.devices().filter(|device| device.fleet == fleet.number && device.pin.is_none());
+        for device in of_fleet {
+            let stays = self.target_of(device).map(|target| target.number);
+            let is_everywhere = rollout.definition.filter.is_none();
+            let pin = match self.gets_release(&rollout, device) {
+                true if is_everywhere => None,
+                true => Some(rollout.release),
+                false if is_everywhere => stays,
+                // It has the fleet's target in any case.
+                false => stays.filter(|stays| Some(*stays) != fleet.target),
+            };
+            let pinned = pin.map(|pin| Device { pin: Some(pin), ..device.clone() });
+            changes.extend(pinned.map(Change::PutDevice));
+        }
         if rollout.definition.filter.is_none() {
+            if let Some(release) = self.release(rollout.release) {
+                self.check_end(fleet, release)?;
+            }
             changes.extend(self.target_changes(fleet, rollout.release)?);
         }
         changes.push(Change::PutRollout(Box::new(rollout)));
         Ok(changes)
+    }
+
+    /// Returns `true` if a device gets the release at the end of a rollout.
+    fn gets_release(&self, rollout: &Rollout, device: &Device) -> bool {
+        if rollout.halted.keys().any(|segment| segment.has(&device.tags)) {
+            return false;
+        }
+        let is_member = self.membership(device).is_some_and(|(of, _)| of.number == rollout.number);
+        let is_in = rollout.definition.filter.as_ref().is_none_or(|filter| filter.matches(&device.tags));
+        is_member || is_in && position(rollout.number, device.uuid.as_str(), &device.tags).is_some()
     }
 
     /// Lets a fleet run a release, tracking or pinned as it is. A draft becomes final if the fleet tracks latest.

@@ -1,8 +1,5 @@
 //! What an operator asks of a rollout.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::judge::Test;
@@ -17,7 +14,7 @@ use crate::model::{Commit, Window};
 pub struct Definition {
     /// Only devices with these tags take part.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<Filter>,
+    pub filter: Option<TagFilter>,
     pub waves: Vec<Wave>,
     /// How long a wave is watched after enough of its devices have accepted the release.
     pub soak: Span,
@@ -31,7 +28,7 @@ pub struct Definition {
     pub at_once: Option<u32>,
     /// When devices may get the release. Without any: always.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub windows: Vec<ServerWindow>,
+    pub windows: Vec<Window>,
     /// Releases that a device must have accepted before, from the oldest to the newest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub barriers: Vec<Commit>,
@@ -90,43 +87,7 @@ pub enum OnHalt {
     PullBack,
 }
 
-/// A filter of devices as text in JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter(pub TagFilter);
-
-/// A maintenance window as text in JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerWindow(pub Window);
-
-impl FromStr for Filter {
-    type Err = crate::fleet::tag_filter::BadFilter;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for ServerWindow {
-    type Err = crate::model::BadWindow;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Window::parse(text).map(Self)
-    }
-}
-
-impl fmt::Display for ServerWindow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-as_text!(Filter, ServerWindow);
+as_text!(TagFilter);
 
 /// A definition that cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

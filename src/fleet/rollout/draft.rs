@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::Timestamp;
-
-use super::definition::{Definition, Filter, OnHalt};
+use super::definition::{Definition, OnHalt};
 use super::position::{Position, position};
 use super::share::Share;
-use super::state::{Member, Rollout};
-use super::tally::Tally;
-use super::verdict::{self, Subject};
+use super::state::{Counted, Member, Rollout};
+use super::tally::{Tally, Verdict};
+use super::verdict::{self, Outside, Subject};
 use super::wave::Group;
+use crate::fleet::tag_filter::TagFilter;
 
 /// The devices of a rollout, counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,22 +18,14 @@ pub struct Survey<'a> {
     pub all: Tally,
     /// Those of each wave.
     pub waves: BTreeMap<usize, Tally>,
-    /// Those of each segment, by tag and value.
-    pub segments: BTreeMap<(&'a str, &'a str), Tally>,
     /// Those of no halted segment.
     pub live: Tally,
+    /// Of these, the verdicts by which the release is judged: those since the rollout was resumed.
+    pub judged: Counted,
+    /// The same for each segment that is not halted, by tag and value.
+    pub segments: BTreeMap<(&'a str, &'a str), Counted>,
     /// Devices that take part.
     pub devices: u64,
-}
-
-/// The outside, as far as a rollout depends on it.
-#[derive(Debug, Clone, Copy)]
-pub struct Outside {
-    pub now: Timestamp,
-    /// Whether devices may be exposed at this time.
-    pub is_in_window: bool,
-    /// Whether the release may still be given to devices.
-    pub is_release_valid: bool,
 }
 
 /// A device that may be exposed.
@@ -82,7 +73,7 @@ impl<'r, 'a> Draft<'r, 'a> {
             return;
         }
         let position = position(self.rollout.number, device.uuid, device.tags);
-        let is_in = |filter: &Filter| filter.0.matches(device.tags);
+        let is_in = |filter: &TagFilter| filter.matches(device.tags);
         match (device.member, position) {
             (Some(member), position) => self.look_at_member(member, device, position),
             (None, Some(position)) if self.definition.filter.as_ref().is_none_or(is_in) => {
@@ -95,25 +86,33 @@ impl<'r, 'a> Draft<'r, 'a> {
     fn look_at_member(&mut self, member: &Member, device: Subject<'a>, position: Option<Position>) {
         self.survey.devices += 1;
         self.note_point(position);
-        let mut judged = verdict::judged(member, &device, self.definition.silent_after, self.outside.now);
+        // Once all are sent back, what they do says nothing about the release.
+        let mut judged = match self.rollout.phase.is_exposing() {
+            true => verdict::judged(member, &device, self.definition.silent_after, self.outside),
+            false => member.clone(),
+        };
         let is_live = self.is_live(device.tags);
         judged.is_pulled_back |= !is_live && self.definition.on_halt == OnHalt::PullBack;
-        let verdict = judged.verdict;
-        self.survey.all.add(verdict);
-        self.survey.waves.entry(member.wave).or_default().add(verdict);
-        if is_live {
-            self.survey.live.add(verdict);
+        self.survey.count(&judged, is_live);
+        let is_new = self.rollout.resumed.is_none_or(|resumed| judged.since > resumed);
+        if is_live && is_new {
+            self.judge(&device, judged.verdict);
         }
+        if judged != *member {
+            self.members.push((device.uuid, judged));
+        }
+    }
+
+    /// Counts a verdict by which the release is judged.
+    fn judge(&mut self, device: &Subject<'a>, verdict: Verdict) {
+        self.survey.judged.add(verdict);
         for key in &self.definition.segments {
             let Some((key, value)) = device.tags.get_key_value(key) else { continue };
             self.survey.segments.entry((key, value)).or_default().add(verdict);
         }
-        if verdict.is_failure() && is_live {
+        if verdict.is_failure() {
             let why = if device.why.is_empty() { verdict.as_str() } else { device.why };
             *self.reasons.entry(why).or_default() += 1;
-        }
-        if judged != *member {
-            self.members.push((device.uuid, judged));
         }
     }
 
@@ -133,19 +132,15 @@ impl<'r, 'a> Draft<'r, 'a> {
     }
 
     fn note_point(&mut self, position: Option<Position>) {
-        let Some(points) = &mut self.points else { return };
-        match position {
-            Some(Position::Early(_)) => points.push(0),
-            Some(Position::Usual(point)) => points.push(point),
-            Some(Position::Late(_)) | None => {}
+        if let Some(points) = &mut self.points {
+            points.extend(position.and_then(point_of));
         }
     }
 
     /// Finds where a wave ends that is a number of devices and has just begun. Its devices are exposed at the next decision.
     pub(super) fn end_of_wave(&mut self) {
         let (Some(points), Some(number)) = (&mut self.points, wave_number(&self.rollout)) else { return };
-        let last = usize::try_from(number).unwrap_or(usize::MAX).min(points.len()).saturating_sub(1);
-        let end = if points.is_empty() { 0 } else { *points.select_nth_unstable(last).1 };
+        let end = end_of(points, number);
         self.rollout.ends.insert(self.rollout.wave, end);
     }
 }
@@ -174,7 +169,7 @@ impl Rollout {
 pub fn plan<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -> Vec<(u64, u64)> {
     let definition = &rollout.definition;
     let is_in = |device: &Subject<'_>| {
-        !device.is_pinned && definition.filter.as_ref().is_none_or(|filter| filter.0.matches(device.tags))
+        !device.is_pinned && definition.filter.as_ref().is_none_or(|filter| filter.matches(device.tags))
     };
     let positioned = devices
         .filter(is_in)
@@ -182,19 +177,10 @@ pub fn plan<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -
     let positioned: Vec<(Position, Subject<'_>)> = positioned.collect();
     let mut all = rollout.clone();
     all.wave = definition.waves.len().saturating_sub(1);
-    let mut points: Vec<u64> = positioned
-        .iter()
-        .filter_map(|(position, _)| match position {
-            Position::Early(_) => Some(0),
-            Position::Usual(point) => Some(*point),
-            Position::Late(_) => None,
-        })
-        .collect();
-    points.sort_unstable();
+    let mut points: Vec<u64> = positioned.iter().filter_map(|(position, _)| point_of(*position)).collect();
     for (index, wave) in definition.waves.iter().enumerate() {
         if let Group::Number(number) = wave.group {
-            let last = usize::try_from(number).unwrap_or(usize::MAX).min(points.len()).saturating_sub(1);
-            all.ends.entry(index).or_insert_with(|| points.get(last).copied().unwrap_or_default());
+            all.ends.entry(index).or_insert_with(|| end_of(&mut points, number));
         }
     }
     let mut waves = vec![(0, 0); definition.waves.len()];
@@ -206,6 +192,43 @@ pub fn plan<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -
         }
     }
     waves
+}
+
+/// Counts the exposed devices by the verdicts that are stored.
+#[must_use]
+pub fn survey<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>) -> Survey<'a> {
+    let mut survey = Survey::default();
+    for device in devices {
+        if let Some(member) = device.member {
+            survey.count(member, rollout.halted.keys().all(|segment| !segment.has(device.tags)));
+        }
+    }
+    survey
+}
+
+impl Survey<'_> {
+    fn count(&mut self, member: &Member, is_live: bool) {
+        self.all.add(member.verdict);
+        self.waves.entry(member.wave).or_default().add(member.verdict);
+        if is_live {
+            self.live.add(member.verdict);
+        }
+    }
+}
+
+/// Returns the point in the order of devices that numbers of devices are counted by. Devices that come late have none.
+fn point_of(position: Position) -> Option<u64> {
+    match position {
+        Position::Early(_) => Some(0),
+        Position::Usual(point) => Some(point),
+        Position::Late(_) => None,
+    }
+}
+
+/// Returns the last of the first `number` points.
+fn end_of(points: &mut [u64], number: u32) -> u64 {
+    let last = usize::try_from(number).unwrap_or(usize::MAX).min(points.len()).saturating_sub(1);
+    if points.is_empty() { 0 } else { *points.select_nth_unstable(last).1 }
 }
 
 /// Returns how many devices the last wave that has begun should have, if it is a number.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::definition::Definition;
-use super::draft::{Candidate, Draft, Outside, Survey};
+use super::draft::{Candidate, Draft, Survey};
 use super::halting::Halted;
 use super::state::{Member, Pause, Phase, Rollout};
 use super::tally::Verdict;
-use super::verdict::{self, Subject};
+use super::verdict::{self, Outside, Subject};
 
 /// What a rollout does next.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,9 +50,12 @@ impl Draft<'_, '_> {
             return;
         }
         let live = self.survey.live;
-        let needed = self.definition.advance.of(live.reachable());
+        // Once it soaks, devices that join do not begin the time anew.
+        let expected = if self.rollout.settled.is_some() { live.verdicts() } else { live.reachable() };
+        let needed = self.definition.advance.of(expected);
         let is_waived = self.rollout.waived == Some(self.rollout.wave);
-        let is_exposed = self.points.is_none() && self.candidates.is_empty();
+        let has_all = self.rollout.settled.is_some() || self.candidates.is_empty();
+        let is_exposed = self.points.is_none() && has_all;
         let is_ended = is_exposed && live.open() == 0;
         let is_enough = live.accepted >= needed;
         if is_ended && !is_enough && !is_waived {
@@ -101,7 +104,7 @@ impl Draft<'_, '_> {
 
     /// Exposes devices to the release, within the limits.
     fn expose(&mut self) {
-        let Outside { now, is_in_window, is_release_valid } = self.outside;
+        let Outside { now, is_in_window, is_release_valid, .. } = self.outside;
         if self.rollout.phase != Phase::Running || !is_in_window || !is_release_valid {
             return;
         }

@@ -22,7 +22,7 @@ impl Draft<'_, '_> {
     pub(super) fn halt_if_bad(&mut self) -> Halted {
         let (Phase::Running | Phase::Paused { .. }) = self.rollout.phase else { return Halted::Nothing };
         let cause = if self.outside.is_release_valid { self.bad_cause() } else { Some(Cause::Invalidated) };
-        // Failures of one segment are not the release's in all others.
+        // One bad segment does not mean that the release is bad in the others.
         if self.outside.is_release_valid && self.halt_segment() {
             return Halted::Segment;
         }
@@ -36,7 +36,7 @@ impl Draft<'_, '_> {
     /// Returns why the verdicts of all segments that are not halted say that the release is bad.
     fn bad_cause(&self) -> Option<Cause> {
         let Definition { test, max_failures, max_failure_rate, min_sample, .. } = *self.definition;
-        let live = self.live();
+        let live = self.survey.judged;
         let rates = test.rates(self.base());
         if let Some(most) = max_failures
             && live.failures >= u64::from(most)
@@ -57,7 +57,7 @@ impl Draft<'_, '_> {
     /// Returns why the rollout cannot go on by itself, if the verdicts so far speak against the release, or, in a strict rollout,
     /// do not prove it good. Without any failure they need not: a small fleet has too few devices for a proof.
     pub(super) fn inconclusive(&self) -> Option<Pause> {
-        let Counted { failures, verdicts } = self.live();
+        let Counted { failures, verdicts } = self.survey.judged;
         let Definition { test, is_strict, .. } = *self.definition;
         let rates = test.rates(self.base());
         let is_doubtful = is_strict || test.leans_bad(rates, failures, verdicts);
@@ -72,18 +72,13 @@ impl Draft<'_, '_> {
     /// Halts the worst segment that is bad while the rest is not. Returns `true` if there is one.
     fn halt_segment(&mut self) -> bool {
         let test = self.definition.test;
-        let (rates, live) = (test.rates(self.base()), self.live());
+        let (rates, live) = (test.rates(self.base()), self.survey.judged);
         let is_all_bad = test.judge(rates, live.failures, live.verdicts, 1) == Finding::Bad;
         let tests = u64::try_from(self.survey.segments.len()).unwrap_or(u64::MAX);
         let mut worst: Option<(Segment, Counted)> = None;
-        for ((key, value), tally) in &self.survey.segments {
-            let segment = Segment::new(key, value);
-            if self.rollout.halted.contains_key(&segment) {
-                continue;
-            }
-            let forgiven = self.rollout.forgiven.segments.get(&segment).copied().unwrap_or_default();
-            let counted = Counted::from(*tally).since(forgiven);
-            let rest = live.since(counted);
+        for ((key, value), counted) in &self.survey.segments {
+            let (segment, counted) = (Segment::new(key, value), *counted);
+            let rest = live.without(counted);
             let is_bad = test.judge(rates, counted.failures, counted.verdicts, tests) == Finding::Bad;
             let is_only_here = rest.verdicts > 0 && !test.leans_bad(rates, rest.failures, rest.verdicts);
             let is_worse = worst.as_ref().is_none_or(|(_, worst)| counted.failures > worst.failures);
@@ -97,11 +92,6 @@ impl Draft<'_, '_> {
         true
     }
 
-    /// Returns the failures and verdicts of segments that are not halted, without those that a person has forgiven.
-    fn live(&self) -> Counted {
-        Counted::from(self.survey.live).since(self.rollout.forgiven.all)
-    }
-
     fn base(&self) -> f64 {
         self.rollout.base.map_or(0.0, Share::as_f64)
     }
@@ -112,7 +102,7 @@ impl Draft<'_, '_> {
     }
 
     fn halt(&mut self, cause: Cause) {
-        let Counted { failures, verdicts } = self.live();
+        let Counted { failures, verdicts } = self.survey.judged;
         let why = Halt { cause, failures, verdicts, evidence: self.evidence() };
         let is_pulled_back = self.definition.on_halt == OnHalt::PullBack;
         self.rollout.phase = Phase::Halted { why, is_pulled_back };

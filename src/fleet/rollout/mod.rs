@@ -24,11 +24,11 @@ mod wave;
 mod tests;
 
 pub use definition::Definition;
-pub use draft::{Outside, plan};
+pub use draft::{plan, survey};
 pub use engine::{Decision, decide};
 pub use position::{Position, position};
 pub use share::Share;
 pub use state::{Cause, Counted, Halt, Member, Pause, Phase, Rollout, RolloutMember, Segment};
 pub use tally::Tally;
-pub use verdict::{Stands, Subject};
+pub use verdict::{Outside, Stands, Subject};
 pub use wave::Group;

@@ -6,11 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::draft::Outside;
 use super::engine::decide;
 use super::state::{Member, Pause, Phase, Rollout};
 use super::tally::Tally;
-use super::verdict::{Stands, Subject};
+use super::verdict::{Outside, Stands, Subject};
 use super::{Definition, Segment, Share};
 
 /// The shape of a fleet.
@@ -212,7 +211,12 @@ pub fn run(definition: &Definition, model: &Model, seed: u64) -> Run {
     let mut second = 0;
     loop {
         fleet.hear(second, update, &mut random);
-        let outside = Outside { now: at(start, second), is_in_window: true, is_release_valid: true };
+        let outside = Outside {
+            now: at(start, second),
+            listening_since: start,
+            is_in_window: true,
+            is_release_valid: true,
+        };
         let decision = decide(&rollout, fleet.subjects(start, second), outside);
         let tally = decision.survey.all;
         let is_idle = decision.members.is_empty() && tally.open() == 0;

@@ -40,8 +40,8 @@ pub struct Rollout {
     pub approved: Option<usize>,
     /// The wave that a person wants to end although its verdicts do not suffice.
     pub waived: Option<usize>,
-    /// What a person has seen when they resumed the rollout, which is not held against the release again.
-    pub forgiven: Forgiven,
+    /// When a person resumed the rollout. What had become of devices until then is not held against the release again.
+    pub resumed: Option<Timestamp>,
     /// Segments that are halted, with the reason.
     pub halted: BTreeMap<Segment, Halt>,
     /// The share of devices that failed in the fleet's last rollout.
@@ -70,7 +70,7 @@ impl Rollout {
             paced_until: None,
             approved: None,
             waived: None,
-            forgiven: Forgiven::default(),
+            resumed: None,
             halted: BTreeMap::new(),
             base: None,
             tally: Tally::default(),
@@ -89,13 +89,12 @@ impl Rollout {
         (self.phase, self.ended) = (phase, Some(now));
     }
 
-    /// Goes on, although it was paused or halted. What has happened up to now, in all and in each segment, is not held against
-    /// the release again.
-    pub fn resume(&mut self, all: Counted, segments: &BTreeMap<Segment, Counted>) {
+    /// Goes on, although it was paused or halted.
+    pub fn resume(&mut self, now: Timestamp) {
         self.phase = Phase::Running;
         self.waived = Some(self.wave);
         self.settled = None;
-        self.forgiven = Forgiven { all, segments: segments.clone() };
+        self.resumed = Some(now);
     }
 
     /// Lets the next wave begin.
@@ -103,13 +102,6 @@ impl Rollout {
         self.phase = Phase::Running;
         self.approved = Some(self.wave);
     }
-}
-
-/// Failures and verdicts that are not counted any more, in all and in each segment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgiven {
-    pub all: Counted,
-    pub segments: BTreeMap<Segment, Counted>,
 }
 
 /// Failures among verdicts.
@@ -120,17 +112,16 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Returns what has come since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        let failures = self.failures.saturating_sub(earlier.failures);
-        Self { failures, verdicts: self.verdicts.saturating_sub(earlier.verdicts).max(failures) }
+    pub(super) fn add(&mut self, verdict: Verdict) {
+        self.failures += u64::from(verdict.is_failure());
+        self.verdicts += u64::from(verdict.is_failure() || verdict == Verdict::Accepted);
     }
-}
 
-impl From<Tally> for Counted {
-    fn from(tally: Tally) -> Self {
-        Self { failures: tally.failures(), verdicts: tally.verdicts() }
+    /// Returns what is left without a part of it.
+    #[must_use]
+    pub fn without(self, part: Self) -> Self {
+        let failures = self.failures.saturating_sub(part.failures);
+        Self { failures, verdicts: self.verdicts.saturating_sub(part.verdicts) }
     }
 }
 
@@ -249,8 +240,12 @@ pub enum Pause {
         reachable: u64,
         needed: u64,
     },
-    /// All have it but for the halted segments.
+    /// All devices have it, except those of halted segments.
     SegmentsHalted,
+    /// Its fleet would not keep the release.
+    CannotEnd {
+        why: String,
+    },
 }
 
 impl fmt::Display for Pause {
@@ -270,6 +265,7 @@ impl fmt::Display for Pause {
                 counted(*reachable, "reachable device"),
             ),
             Self::SegmentsHalted => write!(f, "all devices have the release but for the halted segments"),
+            Self::CannotEnd { why } => f.write_str(why),
         }
     }
 }

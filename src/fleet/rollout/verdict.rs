@@ -28,6 +28,18 @@ pub struct Subject<'a> {
     pub barriers_passed: usize,
 }
 
+/// The outside, as far as a rollout depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside {
+    pub now: Timestamp,
+    /// Whether devices may be exposed at this time.
+    pub is_in_window: bool,
+    /// Since when the server hears of devices. Before that no device was silent.
+    pub listening_since: Timestamp,
+    /// Whether the release may still be given to devices.
+    pub is_release_valid: bool,
+}
+
 /// How a device stands with what it should run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stands {
@@ -41,7 +53,7 @@ pub enum Stands {
 }
 
 /// Returns the device's record as it is now.
-pub(super) fn judged(member: &Member, subject: &Subject<'_>, silent_after: Span, now: Timestamp) -> Member {
+pub(super) fn judged(member: &Member, subject: &Subject<'_>, silent_after: Span, outside: Outside) -> Member {
     let mut judged = member.clone();
     if member.is_pulled_back {
         return judged;
@@ -49,14 +61,15 @@ pub(super) fn judged(member: &Member, subject: &Subject<'_>, silent_after: Span,
     judged.is_reachable |= subject.last_contact.is_some_and(|contact| contact > member.exposed);
     let is_passing = subject.barriers_passed > member.barriers;
     judged.barriers = member.barriers.max(subject.barriers_passed);
-    let verdict = if is_passing { Verdict::Updating } else { verdict(&judged, subject, silent_after, now) };
+    let verdict =
+        if is_passing { Verdict::Updating } else { verdict(&judged, subject, silent_after, outside) };
     if verdict != member.verdict {
-        (judged.verdict, judged.since) = (verdict, now);
+        (judged.verdict, judged.since) = (verdict, outside.now);
     }
     judged
 }
 
-fn verdict(member: &Member, subject: &Subject<'_>, silent_after: Span, now: Timestamp) -> Verdict {
+fn verdict(member: &Member, subject: &Subject<'_>, silent_after: Span, outside: Outside) -> Verdict {
     let was = member.verdict;
     if was == Verdict::Rejected || was == Verdict::Unhealthy {
         // Once is enough, whatever comes after it.
@@ -66,7 +79,7 @@ fn verdict(member: &Member, subject: &Subject<'_>, silent_after: Span, now: Time
         return Verdict::Unreached;
     }
     let sign = subject.last_contact.map_or(member.exposed, |contact| contact.max(member.exposed));
-    if !subject.is_reachable && has_passed(sign, silent_after, now) {
+    if !subject.is_reachable && has_passed(sign.max(outside.listening_since), silent_after, outside.now) {
         return Verdict::Silent;
     }
     match subject.stands {
