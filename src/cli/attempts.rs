@@ -1,4 +1,4 @@
-//! How often a change is sent whose connection was lost. Each time it has the same key, so that the server does it once.
+//! Decides how often a change is sent again after its connection was lost. Each time it has the same key, so that the server does it once.
 
 use std::time::Duration;
 

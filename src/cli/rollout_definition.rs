@@ -1,6 +1,7 @@
 //! The definition of a rollout, from a file and from options, which override the file.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -112,10 +113,11 @@ impl DefinitionArgs {
 const LONGEST: u64 = 64 * 1024;
 
 fn read(path: &Path) -> anyhow::Result<Map<String, Value>> {
-    if fs::metadata(path)?.len() > LONGEST {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > LONGEST {
         bail!("it is larger than 64 KiB, which no definition is");
     }
-    let text = fs::read_to_string(path)?;
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     Ok(if is_json { serde_json::from_str(&text)? } else { toml::from_str(&text)? })
 }

@@ -5,7 +5,7 @@ use imbl::OrdMap;
 
 use super::Release;
 
-/// Bytes that a release takes besides its texts, and that each of its services does.
+/// Bytes of memory for one release, and for each of its services, in addition to their texts.
 const OF_A_RELEASE: usize = 512;
 const OF_A_SERVICE: usize = 256;
 

@@ -10,8 +10,8 @@ impl World {
         &self.repeats
     }
 
-    /// Returns a change for each record, without the audit trail, which is on disk only, and
-    /// without the requests that are not done again: a copy is of another day. Applied to an empty world, they make this one.
+    /// Returns a change for each record, without the audit trail, which is on disk only, and without the remembered
+    /// idempotency keys, because a copy may be restored days later. Applied to an empty world, they make this one.
     pub fn records(&self) -> impl Iterator<Item = Change> + '_ {
         std::iter::once(Change::Counters(self.counters))
             .chain(self.fleets().cloned().map(Change::PutFleet))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::share::{Share, as_text};
 use crate::fleet::tag_filter::TagFilter;
 
-/// One wave: who is reached in it besides those of the waves before.
+/// One wave: the devices that it adds to those of earlier waves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wave {
     pub group: Group,
@@ -20,7 +20,7 @@ pub struct Wave {
 pub enum Group {
     /// All devices with these tags.
     Tags(TagFilter),
-    /// This share of all devices of the fleet of now.
+    /// This share of the devices that the fleet has at present.
     Share(Share),
     /// So many devices of the fleet at the moment at which the wave begins.
     Number(u32),
