@@ -58,7 +58,7 @@ pub enum DaemonError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Socket(#[from] api::BindError),
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Tls(#[from] Failure),
     /// The agent must not make a new identity: the cloud would get a second device.
     #[error(

@@ -111,7 +111,7 @@ pub enum ConfigError {
     HalfTls { given: &'static str, missing: &'static str },
     #[error("trusted_proxies: {given:?} is not a network; write IP or IP/N, e.g. 127.0.0.1 or 10.0.0.0/8")]
     Proxy { given: String },
-    #[error("store is not accepted: {0}")]
+    #[error("store is not accepted")]
     Store(#[from] BadAddress),
     #[error("store_password_file is set, but store is not; set store = \"postgres://USER@HOST/DATABASE\"")]
     PasswordOfNothing,
@@ -368,7 +368,10 @@ mod tests {
             ("listen", "line 1 of the settings file"),
         ] {
             let error = RawConfig::parse(text).and_then(RawConfig::check).unwrap_err();
-            assert!(error.to_string().contains(expected), "{text}: {error}");
+            let error = crate::model::with_causes(&error);
+            assert!(error.contains(expected), "{text}: {error}");
+            let said = error.split(": ").collect::<std::collections::BTreeSet<_>>().len();
+            assert_eq!(said, error.split(": ").count(), "nothing is said twice: {error}");
         }
         for text in ["", "tls_cert = \"a\"\ntls_key = \"b\""] {
             let remote = RawConfig {
