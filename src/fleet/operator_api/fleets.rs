@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
 use super::devices::bulk;
 use super::etag::{ETag, Tagged};
-use super::pages::{self, Page};
+use super::pages::{self, Page, WhichPage};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::{clock, secret, tally};
 use crate::model::AppId;
@@ -20,17 +19,9 @@ use crate::wire::operator_api::{
     Pin, RenameFleet,
 };
 
-/// Which fleets are listed.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Which {
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
 pub(super) async fn list(
     records: Desk,
-    Params(Which { limit, cursor }): Params<Which>,
+    Params(WhichPage { limit, cursor }): Params<WhichPage>,
 ) -> Result<Response, ApiError> {
     let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
     pages::page(&records, move |records, world| {

@@ -2,12 +2,20 @@
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer::ApiError;
 use super::desk::{Desk, Seen};
 use super::etag::{self, ETag};
 use crate::wire::operator_api::{Code, LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+
+/// Which page of a list without filters is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichPage {
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<String>,
+}
 
 /// A page: its rows, and the cursor of the last one if there are more.
 #[derive(Debug)]

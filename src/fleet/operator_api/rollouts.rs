@@ -3,12 +3,11 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
-use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
 use super::devices::fleet_name;
-use super::pages::{self, Page};
+use super::pages::{self, Page, WhichPage};
 use crate::fleet::clock;
 use crate::fleet::policy::{Device, NewRollout, Refusal, Steering, World};
 use crate::fleet::rollout::{self, Definition, Rollout, Tally};
@@ -18,18 +17,10 @@ use crate::model::WindowState;
 use crate::model::quantity::span;
 use crate::wire::operator_api::{HaltedSegment, Nothing, RolloutTally, RolloutView, StartRollout, WaveView};
 
-/// Which rollouts are listed.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Which {
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
 pub(super) async fn list(
     records: Desk,
     Path(fleet): Path<String>,
-    Params(Which { limit, cursor }): Params<Which>,
+    Params(WhichPage { limit, cursor }): Params<WhichPage>,
 ) -> Result<Response, ApiError> {
     let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
     pages::page(&records, move |records, world| {
