@@ -4,6 +4,10 @@
 #[allow(dead_code, unreachable_pub, reason = "tests of the whole server use more of it")]
 mod postgres;
 
+#[path = "../../tests/support/wall.rs"]
+#[allow(dead_code, unreachable_pub, reason = "tests of the whole server use more of it")]
+mod wall;
+
 use std::path::Path;
 
 use super::*;
@@ -13,6 +17,7 @@ use crate::fleet::{clock, database, file_storage};
 use crate::model::DeviceUuid;
 use crate::postgres::Address;
 use postgres::Postgres;
+use wall::Wall;
 
 /// Opens the store as a server does that starts. The one before is closed.
 type Open<'a> = &'a dyn Fn() -> Opened;
@@ -183,6 +188,7 @@ fn postgresql_keeps_the_contract_and_servers_follow_each_other() {
         Box::new(move || database::open(&address, Path::new("/none")).unwrap())
     });
     servers_follow_each_other(&postgres);
+    what_is_read_is_not_lost_with_the_connection(&postgres);
     what_cannot_be_used_is_said_in_one_line(&postgres);
     connections_have_the_tls_of_the_url(&mut postgres);
 }
@@ -260,6 +266,18 @@ fn servers_follow_each_other(postgres: &Postgres) {
     postgres.psql("fleet", closed);
     b.act(&[device(9)]);
     assert_eq!(a.refresh(), "changes");
+    assert_eq!(text(&a.world), text(&b.world));
+}
+
+fn what_is_read_is_not_lost_with_the_connection(postgres: &Postgres) {
+    let wall = Wall::start(postgres.port);
+    let by_wall = Address::parse(&postgres.url_by(wall.port)).unwrap();
+    let mut a = Follower::new(&Address::parse(&postgres.url("fleet")).unwrap());
+    let mut b = Follower::new(&by_wall);
+
+    a.act(&[device(1_000)]);
+    wall.cut_before_rollback();
+    assert_eq!((b.refresh(), wall.has_cut(), b.refresh()), ("changes", true, "none"));
     assert_eq!(text(&a.world), text(&b.world));
 }
 

@@ -90,7 +90,11 @@ impl Storage for Database {
     fn begin(&mut self) -> Result<News, StoreError> {
         // While the row is locked, nothing is written: what is read then is the newest.
         let begin = format!("BEGIN; {META} FOR UPDATE");
-        self.with_session(|database, session| database.read_news(session, &begin, TO_LOCK))
+        self.with_session(|database, session| {
+            let (news, place) = database.read_news(session, &begin, TO_LOCK)?;
+            database.place = place;
+            Ok(news)
+        })
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<Option<u64>, StoreError> {
@@ -129,8 +133,10 @@ impl Storage for Database {
     fn refresh(&mut self) -> Result<News, StoreError> {
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {META}");
         self.with_session(|database, session| {
-            let news = database.read_news(session, &begin, TO_READ)?;
+            let (news, place) = database.read_news(session, &begin, TO_READ)?;
+            // If the end fails, the news are not returned, so they must be read again.
             Reader { session, address: &database.address }.end()?;
+            database.place = place;
             Ok(news)
         })
     }
@@ -194,13 +200,14 @@ impl Database {
         Ok(done)
     }
 
-    /// Begins a transaction with `begin`, and reads what is new. All records, if the log does not have all of that.
+    /// Begins a transaction with `begin`, and reads what is new: all records, if the log does not have all of that. Returns the
+    /// place to which the news lead.
     fn read_news(
-        &mut self,
+        &self,
         session: &mut Session,
         begin: &str,
         deadline: Duration,
-    ) -> Result<News, DatabaseError> {
+    ) -> Result<(News, Place), DatabaseError> {
         let mut reader = Reader { session, address: &self.address };
         let meta = reader.meta(begin, deadline)?;
         let news = match reader.since(&self.place, &meta)? {
@@ -216,8 +223,7 @@ impl Database {
                 News::All(records, u64::try_from(meta.newest.head).ok())
             }
         };
-        self.place = meta.newest;
-        Ok(news)
+        Ok((news, meta.newest))
     }
 
     /// Reads all records as they are at one moment.
