@@ -376,6 +376,41 @@ async fn the_database_is_restarted_and_servers_go_on() {
     assert_eq!(records(&servers[1], dir.path()), before);
 }
 
+/// The database can be read and not written, as a standby.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_not_ready_while_acts_are_not_written_although_it_can_read() {
+    let Some(postgres) = Postgres::start() else { return };
+    let dir = TempDir::new().unwrap();
+    let server = FleetServer::start_on(&postgres.url("fleet"), dir.path(), "a");
+    let site = Site::of(&server);
+    site.create_fleet("lab").await;
+    let read_only = |is_so: &str| {
+        postgres.psql("fleet", &format!("ALTER ROLE cotter SET default_transaction_read_only = {is_so}"));
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'cotter'";
+        postgres.psql("fleet", ended);
+    };
+
+    read_only("on");
+    let act = |name: &'static str| {
+        let site = site.clone();
+        async move { site.act(Method::POST, "/fleets", &json!({ "name": name })).await.unwrap() }
+    };
+    let (status, answer) = act("never").await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (503, Some("database_lost")), "{answer}");
+    // The server reads the database once a second.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!site.is_ready().await);
+    let log = server.log();
+    assert!(log.contains("the database does not take acts") && log.contains("only allows reading"), "{log}");
+    assert!(!log.contains("the database is back"), "{log}");
+
+    read_only("off");
+    assert_eq!(act("after").await.0, 201);
+    site.until_ready(true).await;
+    assert!(server.log().contains("the database is back"));
+    assert_eq!(site.fleets().await, ["lab", "after"].map(str::to_owned).into());
+}
+
 /// Acts go to both servers while one after the other is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_are_killed_in_the_middle_of_acts_and_none_is_lost_or_done_twice() {

@@ -55,7 +55,6 @@ struct Database {
     /// `None` after an error.
     session: Option<Session>,
     place: Place,
-    is_lost: bool,
     /// When the last attempt failed that took long, and why.
     late: Option<(Instant, String)>,
 }
@@ -72,7 +71,6 @@ pub(super) fn open(address: &Address, dir: &Path) -> Result<Opened, StoreError> 
         address: address.clone(),
         session: Some(session),
         place: Place::default(),
-        is_lost: false,
         late: None,
     };
     let (records, place) = database.read_all()?;
@@ -148,8 +146,7 @@ impl Database {
     }
 
     /// Runs `work` on the connection, which must not have a transaction. If the connection has ended meanwhile, which happens
-    /// when the database is restarted, it is opened again, once. Says in the log when the database is lost, and when it is
-    /// back.
+    /// when the database is restarted, it is opened again, once.
     fn with_session<T>(
         &mut self,
         work: impl Fn(&mut Self, &mut Session) -> Result<T, DatabaseError>,
@@ -170,20 +167,6 @@ impl Database {
             }
             Ok(_) | Err(_) => None,
         };
-        match &done {
-            Ok(_) if self.is_lost => {
-                self.is_lost = false;
-                tracing::info!(database = %self.address, "the database is back");
-            }
-            Err(error) if !self.is_lost => {
-                self.is_lost = true;
-                tracing::error!(
-                    %error,
-                    "the database is lost: polls are answered from memory, and acts are refused until it is back"
-                );
-            }
-            Ok(_) | Err(_) => {}
-        }
         Ok(done?)
     }
 
