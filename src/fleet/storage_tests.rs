@@ -279,6 +279,15 @@ fn what_is_read_is_not_lost_with_the_connection(postgres: &Postgres) {
     wall.cut_before_rollback();
     assert_eq!((b.refresh(), wall.has_cut(), b.refresh()), ("changes", true, "none"));
     assert_eq!(text(&a.world), text(&b.world));
+
+    // A group with reports alone has no row in the log: whether it was written is not asked, and it is news later.
+    wall.cut_after_commit();
+    assert_eq!(b.opened.storage.begin().unwrap(), News::None);
+    let lost = b.opened.storage.commit(&[reports(1_000, 77)]).unwrap_err();
+    assert!(wall.has_cut() && !lost.is_unknown() && lost.is_of_connection(), "{lost}");
+    assert!(!lost.to_string().contains("rolled back"), "{lost}");
+    assert_eq!((a.refresh(), b.refresh()), ("changes", "changes"));
+    assert_eq!((b.world.reported(&uuid(1_000)).running, text(&a.world) == text(&b.world)), (Some(77), true));
 }
 
 fn what_cannot_be_used_is_said_in_one_line(postgres: &Postgres) {

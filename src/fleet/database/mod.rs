@@ -113,7 +113,13 @@ impl Storage for Database {
             Ok(_) => self.session = Some(session),
             Err(error) => {
                 drop(session);
-                self.settle(&group, &DatabaseError::of(&self.address, error))?;
+                let error = DatabaseError::of(&self.address, error);
+                if batch.log_rows() == 0 {
+                    // Reports have no row in the log that could be found. A report that was written is news of the next
+                    // refresh, and does no harm if its device sends it again.
+                    return Err(error.into());
+                }
+                self.settle(&group, &error)?;
             }
         }
         self.place = new;
