@@ -67,7 +67,8 @@ impl Value<'_> {
 }
 
 impl Session {
-    /// Connects.
+    /// Connects. Each of several hosts has the same part of the time to accept the connection, so that one that is down leaves
+    /// time for the others.
     ///
     /// # Errors
     ///
@@ -77,7 +78,8 @@ impl Session {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let tls = Tls::new(&address.trust).map_err(|error| PgError::NotTrusted(error.to_string()))?;
         let mut config = address.config.clone();
-        config.connect_timeout(deadline);
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+        config.connect_timeout(deadline / hosts.max(1));
         let opening = async { timeout(deadline, config.connect(tls)).await };
         let opened = runtime.block_on(opening).map_err(|_| PgError::Late(deadline))?;
         let (client, mut connection) = opened.map_err(|error| not_connected(&error))?;
