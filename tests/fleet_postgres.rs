@@ -706,6 +706,7 @@ async fn records_move_from_a_folder_into_a_database_and_back_and_over_nothing() 
     refused(restore(&url), 21, "has records already");
     let (code, words) = restore(&url.replace("/fleet", "/other"));
     assert!(code == 0 && words.contains("has 1 fleet, 2 releases and 2 devices"), "{code}: {words}");
+    assert!(words.contains("warning: what was revoked, disabled or deleted after"), "{words}");
     let other = FleetServer::start_on(&postgres.url("other"), dir.path(), "other");
     let mut restored = records(&other, dir.path());
     let is_restoration = |record: &String| record.contains("restore a backup");
