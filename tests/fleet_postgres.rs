@@ -661,11 +661,13 @@ async fn records_move_from_a_folder_into_a_database_and_back_and_over_nothing() 
     alone.stop();
     refused(migrate(&folder, "/elsewhere"), 2, "one of both must be the URL of a database");
     refused(migrate(&folder, "postgres://a@b/c?x=1"), 2, "\"x\" is unknown");
+    let (code, words) = migrate(&folder, "postgres://a:hush-hush@b/c?x=1");
+    assert!(code == 2 && words.contains("\"x\" is unknown") && !words.contains("hush"), "{code}: {words}");
     refused(migrate("/none", &url), 5, "has no records of a fleet server");
     refused(
         tool(&["migrate", &folder, &postgres.url("fleet")]),
         2,
-        "can read a password on the command line",
+        "can read a password on the command line; give a file that has it with --password-file",
     );
     // The records are in the folder, and the database is empty.
     let mut forgotten = Program::fleet();
