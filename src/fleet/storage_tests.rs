@@ -47,12 +47,16 @@ fn reports(number: u32, running: u64) -> Change {
 }
 
 fn audit(number: u64) -> Change {
+    audit_of(number, "pin a fleet".to_owned())
+}
+
+fn audit_of(number: u64, what: String) -> Change {
     Change::Audit(Box::new(Entry {
         number,
         at: clock::now(),
         by: By { user: None, token: "t".into(), id: "0".into() },
         from: None,
-        what: "pin a fleet".into(),
+        what,
         request: "POST /x".into(),
         things: Vec::new(),
         count: 0,
@@ -137,6 +141,21 @@ fn the_trail_is_read_from_the_newest(open: Open<'_>) {
     assert_eq!(page(&opened, u64::MAX, 1).0, [2_499]);
 }
 
+fn a_page_of_the_trail_has_a_bound_in_bytes(open: Open<'_>) {
+    let mut opened = open();
+    let long = |number| audit_of(number, "x".repeat(100_000));
+    write(&mut *opened.storage, &(1..=30).map(long).collect::<Vec<_>>());
+    let (mut numbers, mut sizes, mut below) = (Vec::new(), Vec::new(), Some(u64::MAX));
+    while let Some(next) = below {
+        let page = opened.trail.page(&Which::default(), &Scope::All, next, 1_000).unwrap();
+        sizes.push(page.entries.len());
+        numbers.extend(page.entries.iter().map(|entry| entry.number));
+        below = page.below;
+    }
+    assert_eq!(sizes, [11, 11, 8]);
+    assert_eq!(numbers, (1..=30).rev().collect::<Vec<_>>());
+}
+
 fn records_that_are_removed_are_gone(open: Open<'_>) {
     let mut opened = open();
     let holder = VariableHolder::Device(uuid(1));
@@ -159,6 +178,7 @@ fn check_all(fresh: &mut dyn FnMut() -> Box<dyn Fn() -> Opened>) {
         what_is_written_is_there_after_a_restart,
         a_group_that_ends_without_a_change_leaves_none,
         the_trail_is_read_from_the_newest,
+        a_page_of_the_trail_has_a_bound_in_bytes,
         records_that_are_removed_are_gone,
     ] {
         check(&*fresh());
