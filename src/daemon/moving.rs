@@ -148,7 +148,8 @@ impl Mover<'_> {
 
         let mut moved = identity.clone();
         moved.moves.begun = None;
-        moved.moves.done = Some(Move { apps, ..begun });
+        // It may have been begun with older settings, with which it would not be in force.
+        moved.moves.done = Some(Move { from: self.settings.to_owned(), apps, ..begun });
         self.save(&moved).await?;
         let record = StoredTarget { endpoint: to, etag, body };
         Ok(Some(Moved {
