@@ -308,6 +308,18 @@ fn what_is_read_is_not_lost_with_the_connection(postgres: &Postgres) {
     assert!(!lost.to_string().contains("rolled back"), "{lost}");
     assert_eq!((a.refresh(), b.refresh()), ("changes", "changes"));
     assert_eq!((b.world.reported(&uuid(1_000)).running, text(&a.world) == text(&b.world)), (Some(77), true));
+
+    // When a device polled last is dropped with it.
+    let seen = |number| format!("SELECT count(*) FROM cotter_seen WHERE uuid = '{}'", uuid(number));
+    let mut sightings = database::SharedSightings::new(by_wall).unwrap();
+    sightings
+        .exchange(&[(uuid(1_000).to_string(), clock::now()), (uuid(9).to_string(), clock::now())])
+        .unwrap();
+    b.act(&[Change::DropDevice(uuid(1_000))]);
+    assert_eq!(
+        (postgres.psql("fleet", &seen(1_000)), postgres.psql("fleet", &seen(9))),
+        ("0".into(), "1".into())
+    );
 }
 
 fn what_cannot_be_used_is_said_in_one_line(postgres: &Postgres) {
