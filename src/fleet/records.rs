@@ -94,7 +94,7 @@ impl Records {
             None => file_storage::open(&dir)?,
         };
         let file = if is_shared { None } else { file_id(&dir) };
-        let Opened { storage, trail, records, position } = opened;
+        let Opened { storage, trail, records, position, own } = opened;
         let is_new = records.is_empty() && !is_shared;
         let mut world = World::of(records);
         world.set_position(position);
@@ -106,7 +106,7 @@ impl Records {
         let failed = |source| StoreError::Io { path: dir.clone(), source };
         let writer = writer.map_err(failed)?;
         if let Some(address) = shared {
-            database::follow(address.clone(), writer.bell()).map_err(failed)?;
+            database::follow(address.clone(), own, writer.bell()).map_err(failed)?;
         }
         let targets = Targets::new(poll_interval);
         Ok(Self {

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future};
@@ -25,6 +25,8 @@ pub struct Session {
     runtime: Option<Runtime>,
     client: Client,
     notified: Arc<Notify>,
+    /// The payload of notifications that are ignored.
+    own: Arc<OnceLock<String>>,
 }
 
 /// Why the database was not used. The message is for a person.
@@ -85,16 +87,20 @@ impl Session {
         let (client, mut connection) = opened.map_err(|error| not_connected(&error))?;
         let notified = Arc::new(Notify::new());
         let notify = Arc::clone(&notified);
+        let own = Arc::new(OnceLock::<String>::new());
+        let ignored = Arc::clone(&own);
         runtime.spawn(async move {
             // It ends with the client, or with the connection; then all that waits for an answer gets an error.
             while let Some(Ok(message)) = future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if matches!(message, AsyncMessage::Notification(_)) {
+                if let AsyncMessage::Notification(news) = message
+                    && ignored.get().is_none_or(|own| own != news.payload())
+                {
                     notify.notify_one();
                 }
             }
             notify.notify_one();
         });
-        Ok(Self { runtime: Some(runtime), client, notified })
+        Ok(Self { runtime: Some(runtime), client, notified, own })
     }
 
     /// Runs statements without values, and returns the texts of their rows.
@@ -143,6 +149,16 @@ impl Session {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Listens to notifications of a channel, except those whose payload is `own`. At most once for a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError`].
+    pub fn listen(&mut self, channel: &str, own: &str, deadline: Duration) -> Result<(), PgError> {
+        self.own.get_or_init(|| own.to_owned());
+        self.simple(&format!("LISTEN {channel}"), deadline).map(drop)
     }
 
     /// Waits for a notification. Returns whether one has come.

@@ -52,6 +52,8 @@ const CHANNEL: &str = "cotter_fleet";
 /// The records in the database, for one server.
 struct Database {
     address: Address,
+    /// The name of this server in its notifications.
+    own: String,
     /// `None` after an error.
     session: Option<Session>,
     place: Place,
@@ -66,9 +68,12 @@ struct Database {
 /// [`StoreError`]; and [`DatabaseError::NotMigrated`] if the database is empty but the folder has records: a fleet must not
 /// disappear unnoticed.
 pub(super) fn open(address: &Address, dir: &Path) -> Result<Opened, StoreError> {
+    let random = |source| StoreError::Io { path: "/dev/urandom".into(), source };
+    let own = secret::token().map_err(random)?;
     let session = schema::create(address)?;
     let mut database = Database {
         address: address.clone(),
+        own: own.clone(),
         session: Some(session),
         place: Place::default(),
         late: None,
@@ -81,7 +86,7 @@ pub(super) fn open(address: &Address, dir: &Path) -> Result<Opened, StoreError> 
     database.place = place;
     let position = Some(database.position());
     let trail = trail::DatabaseTrail::new(address.clone());
-    Ok(Opened { storage: Box::new(database), trail: Box::new(trail), records, position })
+    Ok(Opened { storage: Box::new(database), trail: Box::new(trail), records, position, own })
 }
 
 impl Storage for Database {
@@ -241,7 +246,7 @@ impl Database {
                     "DELETE FROM cotter_log WHERE seq <= {last}; UPDATE cotter_meta SET trimmed = {last}; "
                 ));
             }
-            sql.push_str(&format!("NOTIFY {CHANNEL}; "));
+            sql.push_str(&format!("NOTIFY {CHANNEL}, '{}'; ", self.own));
         }
         sql.push_str("COMMIT");
         sql
@@ -266,7 +271,10 @@ impl Database {
             match asked {
                 Ok((true, _)) => return Ok(()),
                 Ok((false, false)) => {
-                    return Err(DatabaseError::Lost { place, why: "its end was undone".to_owned() });
+                    return Err(DatabaseError::Lost {
+                        place,
+                        why: "the transaction was rolled back".to_owned(),
+                    });
                 }
                 Ok((false, true)) => return Err(DatabaseError::Unknown { place, why }),
                 Err(_) if begun.elapsed() < TO_SETTLE => thread::sleep(Duration::from_millis(300)),
