@@ -43,7 +43,8 @@ const KEPT: i64 = 4096;
 /// For how long the server tries to find out whether a group was written.
 const TO_SETTLE: Duration = Duration::from_secs(20);
 
-/// After an attempt that took longer, others within this time fail at once: they have waited for it.
+/// If an attempt to reach the database took longer than this, attempts that follow within this time fail at once: acts that
+/// waited in the meantime must not each wait as long.
 const TOO_SOON: Duration = Duration::from_millis(500);
 
 /// The channel on which servers announce their groups.
@@ -232,7 +233,7 @@ impl Database {
         })
     }
 
-    /// The last statements of a group. The old part of the log is dropped now and then.
+    /// Returns the last statements of a group. From time to time they delete the oldest rows of the log.
     fn ending(&self, new: &Place) -> String {
         let mut sql = format!(
             "UPDATE cotter_meta SET head = {}, head_group = '{}', reports = {}; ",
@@ -252,8 +253,8 @@ impl Database {
         sql
     }
 
-    /// Finds out whether a group was written, after its end was not answered. The lock makes sure that the transaction has ended
-    /// before: it may have been on its way for as long as its connection lived.
+    /// Finds out whether a group was written, after the database did not answer its COMMIT. It takes the lock of acts first, so
+    /// that the transaction of the group has ended: until then it may still be committed.
     fn settle(&mut self, group: &str, why: &DatabaseError) -> Result<(), DatabaseError> {
         tracing::warn!(error = %why, "the database did not say whether a group of acts was written; asking it again");
         let begun = Instant::now();
