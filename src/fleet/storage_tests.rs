@@ -9,13 +9,14 @@ mod postgres;
 mod wall;
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::fleet::access::{By, Entry, Outcome};
 use crate::fleet::policy::{Counters, Device, KeyHash, Reported, VariableHolder, World};
 use crate::fleet::{clock, database, file_storage};
 use crate::model::DeviceUuid;
-use crate::postgres::Address;
+use crate::postgres::{Address, Session};
 use postgres::Postgres;
 use wall::Wall;
 
@@ -308,6 +309,14 @@ fn what_is_read_is_not_lost_with_the_connection(postgres: &Postgres) {
     assert!(!lost.to_string().contains("rolled back"), "{lost}");
     assert_eq!((a.refresh(), b.refresh()), ("changes", "changes"));
     assert_eq!((b.world.reported(&uuid(1_000)).running, text(&a.world) == text(&b.world)), (Some(77), true));
+
+    // A server is not woken by its own notifications.
+    let mut listening = Session::open(&by_wall, Duration::from_secs(5)).unwrap();
+    listening.listen("cotter_fleet", "own", Duration::from_secs(5)).unwrap();
+    postgres.psql("fleet", "NOTIFY cotter_fleet, 'own'");
+    assert!(!listening.wait(Duration::from_millis(300)).unwrap());
+    b.act(&[device(1_001)]);
+    assert!(listening.wait(Duration::from_secs(5)).unwrap());
 
     // When a device polled last is dropped with it.
     let seen = |number| format!("SELECT count(*) FROM cotter_seen WHERE uuid = '{}'", uuid(number));
