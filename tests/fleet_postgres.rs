@@ -376,6 +376,41 @@ async fn the_database_is_restarted_and_servers_go_on() {
     assert_eq!(records(&servers[1], dir.path()), before);
 }
 
+/// The database can be read and not written, as a standby.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_not_ready_while_acts_are_not_written_although_it_can_read() {
+    let Some(postgres) = Postgres::start() else { return };
+    let dir = TempDir::new().unwrap();
+    let server = FleetServer::start_on(&postgres.url("fleet"), dir.path(), "a");
+    let site = Site::of(&server);
+    site.create_fleet("lab").await;
+    let read_only = |is_so: &str| {
+        postgres.psql("fleet", &format!("ALTER ROLE cotter SET default_transaction_read_only = {is_so}"));
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'cotter'";
+        postgres.psql("fleet", ended);
+    };
+
+    read_only("on");
+    let act = |name: &'static str| {
+        let site = site.clone();
+        async move { site.act(Method::POST, "/fleets", &json!({ "name": name })).await.unwrap() }
+    };
+    let (status, answer) = act("never").await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (503, Some("database_lost")), "{answer}");
+    // The server reads the database once a second.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!site.is_ready().await);
+    let log = server.log();
+    assert!(log.contains("the database does not take acts") && log.contains("only allows reading"), "{log}");
+    assert!(!log.contains("the database is back"), "{log}");
+
+    read_only("off");
+    assert_eq!(act("after").await.0, 201);
+    site.until_ready(true).await;
+    assert!(server.log().contains("the database is back"));
+    assert_eq!(site.fleets().await, ["lab", "after"].map(str::to_owned).into());
+}
+
 /// Acts go to both servers while one after the other is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_are_killed_in_the_middle_of_acts_and_none_is_lost_or_done_twice() {
@@ -626,11 +661,13 @@ async fn records_move_from_a_folder_into_a_database_and_back_and_over_nothing() 
     alone.stop();
     refused(migrate(&folder, "/elsewhere"), 2, "one of both must be the URL of a database");
     refused(migrate(&folder, "postgres://a@b/c?x=1"), 2, "\"x\" is unknown");
+    let (code, words) = migrate(&folder, "postgres://a:hush-hush@b/c?x=1");
+    assert!(code == 2 && words.contains("\"x\" is unknown") && !words.contains("hush"), "{code}: {words}");
     refused(migrate("/none", &url), 5, "has no records of a fleet server");
     refused(
         tool(&["migrate", &folder, &postgres.url("fleet")]),
         2,
-        "can read a password on the command line",
+        "can read a password on the command line; give a file that has it with --password-file",
     );
     // The records are in the folder, and the database is empty.
     let mut forgotten = Program::fleet();
@@ -671,6 +708,7 @@ async fn records_move_from_a_folder_into_a_database_and_back_and_over_nothing() 
     refused(restore(&url), 21, "has records already");
     let (code, words) = restore(&url.replace("/fleet", "/other"));
     assert!(code == 0 && words.contains("has 1 fleet, 2 releases and 2 devices"), "{code}: {words}");
+    assert!(words.contains("warning: what was revoked, disabled or deleted after"), "{words}");
     let other = FleetServer::start_on(&postgres.url("other"), dir.path(), "other");
     let mut restored = records(&other, dir.path());
     let is_restoration = |record: &String| record.contains("restore a backup");

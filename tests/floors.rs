@@ -31,7 +31,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("store", &["model", "ownership"]),
     ("registry", &["model", "http"]),
     ("host", &["model"]),
-    ("postgres", &[]),
+    ("postgres", &["model"]),
     ("cloud", &["model", "wire", "http"]),
     ("config", &["model", "ownership"]),
     ("project", &["model", "wire"]),

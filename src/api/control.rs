@@ -45,6 +45,8 @@ pub struct Control {
     pub orders: mpsc::Sender<(Order, oneshot::Sender<Answer>)>,
     /// Makes the agent poll at once. `None` if no cloud is configured.
     pub poll_now: Option<Arc<Notify>>,
+    /// Wakes the mover, which may wait to try a move to another cloud again.
+    pub move_now: Arc<Notify>,
     /// The wall-clock time after a duration, as text for people.
     pub time_in: fn(Duration) -> String,
     /// Time since the device booted.
@@ -129,6 +131,7 @@ async fn update(State(control): State<Control>, Body(request): Body<UpdateReques
     match &control.poll_now {
         Some(poll_now) => {
             poll_now.notify_one();
+            control.move_now.notify_one();
             done.push("asking the cloud for the target now".to_owned());
         }
         None if request.force => {}

@@ -115,22 +115,25 @@ pub(super) fn restore(restore: &Restore) -> anyhow::Result<()> {
     let shown = content(&backup);
     backup.record_restoration(now, details);
     ownership::make_files_private();
-    if let Some(store) = &restore.store {
-        let to = home(store, restore.password_file.as_deref())?;
-        fleet::fill(&to, &backup.records, now)
-            .with_context(|| format!("{} is not restored", restore.file.display()))?;
-        print::note(&format!("{} has {}", label(&to), content(&backup)));
-        return Ok(());
-    }
-    let aside = fleet::restore(&backup, &data_dir, restore.replace, now)
-        .with_context(|| format!("{} is not restored", restore.file.display()))?;
-    if let Some(aside) = aside {
-        print::note(&format!(
-            "the records before are in {}; delete them once they are not needed",
-            aside.display()
-        ));
-    }
-    print::note(&format!("{} has {shown}", data_dir.display()));
+    let named = || format!("{} is not restored", restore.file.display());
+    let place = match &restore.store {
+        Some(store) => {
+            let to = home(store, restore.password_file.as_deref())?;
+            fleet::fill(&to, &backup.records, now).with_context(named)?;
+            label(&to)
+        }
+        None => {
+            let aside = fleet::restore(&backup, &data_dir, restore.replace, now).with_context(named)?;
+            if let Some(aside) = aside {
+                print::note(&format!(
+                    "the records before are in {}; delete them once they are not needed",
+                    aside.display()
+                ));
+            }
+            data_dir.display().to_string()
+        }
+    };
+    print::note(&format!("{place} has {shown}"));
     warn(&backup, revoked, restore.revoke_tokens);
     Ok(())
 }

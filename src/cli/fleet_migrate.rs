@@ -42,7 +42,7 @@ pub(super) fn migrate(migrate: &Migrate) -> anyhow::Result<()> {
         }
         _ => {}
     }
-    let named = || format!("the records of {} are not copied", migrate.from);
+    let named = || format!("the records of {} are not copied", label(&from));
     let records = fleet::read_out(&from).with_context(named)?;
     fleet::fill(&to, &records, host::now()).with_context(named)?;
     print::note(&format!("{} has {}; {} is as it was", label(&to), counts(&records), label(&from)));
@@ -54,9 +54,10 @@ pub(super) fn home(given: &str, password: Option<&Path>) -> anyhow::Result<Home>
     if !given.contains("://") {
         return Ok(Home::Folder(given.into()));
     }
-    keep_password_secret(Some(given))?;
-    let address =
-        Address::parse(given).map_err(|error| Usage(format!("{given} is not accepted: {error}")))?;
+    keep_password_secret(Some(given), "give a file that has it with --password-file")?;
+    // The URL is not quoted: it may have a password.
+    let address = Address::parse(given)
+        .map_err(|error| Usage(format!("the URL of the database is not accepted: {error}")))?;
     let Some(path) = password else { return Ok(Home::Database(Box::new(address))) };
     let password = fleet::password(path).with_context(|| format!("cannot use {}", path.display()))?;
     Ok(Home::Database(Box::new(address.with_password(&password))))
@@ -84,13 +85,13 @@ pub(super) fn counts(records: &[Change]) -> String {
     )
 }
 
-/// Refuses a password on the command line, which all users of a machine can read in its list of processes.
-pub(super) fn keep_password_secret(store: Option<&str>) -> anyhow::Result<()> {
+/// Refuses a password on the command line, which all users of a machine can read in its list of processes. `remedy` says where
+/// the command accepts it.
+pub(super) fn keep_password_secret(store: Option<&str>, remedy: &str) -> anyhow::Result<()> {
     let is_on_command_line =
         |store: &str| std::env::args().any(|arg| arg == store || arg.ends_with(&format!("={store}")));
     let Some(store) = store.filter(|store| is_on_command_line(store)) else { return Ok(()) };
     if Address::parse(store).is_ok_and(|address| address.has_password()) {
-        let remedy = "give a file that has it with --store-password-file, or the URL in COTTER_FLEET_STORE";
         return Err(Usage(format!(
             "all users of this machine can read a password on the command line; {remedy}"
         ))

@@ -168,7 +168,8 @@ pub fn fleet_definitions() -> clap::Command {
 }
 
 async fn serve(serve: Serve) -> anyhow::Result<()> {
-    fleet_migrate::keep_password_secret(serve.store.as_deref())?;
+    let remedy = "give a file that has it with --store-password-file, or the URL in COTTER_FLEET_STORE";
+    fleet_migrate::keep_password_secret(serve.store.as_deref(), remedy)?;
     let file = match &serve.config {
         None => RawConfig::default(),
         Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,

@@ -8,7 +8,7 @@
 //! | reporter | `report` | the cloud |
 //! | status | `report`, `cloud`, `target`, `outlook`, `events`, the engine's logs | the status socket |
 //! | metrics | as status, but for logs | a TCP address, if one is set |
-//! | control | the control socket | `orders`, `poll_now` |
+//! | control | the control socket | `orders`, `poll_now`, `move_now` |
 //! | systemd | `report` | systemd's status line |
 //! | lock folders | the lock folders | – |
 
@@ -94,6 +94,7 @@ struct Wires {
     events: watch::Sender<Events>,
     orders: mpsc::Sender<Command>,
     poll_now: Arc<Notify>,
+    move_now: Arc<Notify>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT, or SIGHUP while `check` finds the settings right, so that
@@ -130,6 +131,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
         events: watch::Sender::new(Events::default()),
         orders,
         poll_now: Arc::new(Notify::new()),
+        move_now: Arc::new(Notify::new()),
     };
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wanted_interval = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
@@ -250,6 +252,7 @@ fn spawn_sockets(
     let orders = Control {
         orders: wires.orders.clone(),
         poll_now,
+        move_now: Arc::clone(&wires.move_now),
         time_in: host::time_in,
         uptime: host::uptime,
         boot_id: host::boot_id(),

@@ -43,7 +43,8 @@ pub(super) struct Mover<'a> {
     pub(super) report: &'a watch::Sender<CloudReport>,
     /// Notified when what is reported to the cloud has changed.
     pub(super) reported: &'a watch::Sender<Report>,
-    pub(super) poll_now: &'a Notify,
+    /// Notified when an operator asks the device to try again at once.
+    pub(super) move_now: &'a Notify,
 }
 
 /// A device that has moved: who it is, and its first target there.
@@ -86,11 +87,7 @@ impl Mover<'_> {
             self.publish(why.map(|why| MoveReport { to: order.endpoint, is_done: false, why: Some(why) }));
             tokio::select! {
                 changed = self.target.changed() => if changed.is_err() { return std::future::pending().await },
-                () = self.poll_now.notified() => {
-                    // The poller waits for the same.
-                    self.poll_now.notify_one();
-                    tokio::time::sleep_until(begun + AGAIN).await;
-                }
+                () = self.move_now.notified() => tokio::time::sleep_until(begun + AGAIN).await,
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST),
             }
         }
@@ -107,7 +104,11 @@ impl Mover<'_> {
         }
     }
 
-    /// Tries to move. Returns `None` if the device is there already, and why it is not moved as an error.
+    /// Tries to move. Returns `None` if the present cloud is the one of the order.
+    ///
+    /// # Errors
+    ///
+    /// Why the device has not moved.
     async fn attempt(
         &self,
         order: &MoveOrder,
@@ -148,7 +149,8 @@ impl Mover<'_> {
 
         let mut moved = identity.clone();
         moved.moves.begun = None;
-        moved.moves.done = Some(Move { apps, ..begun });
+        // It may have been begun with older settings, with which it would not be in force.
+        moved.moves.done = Some(Move { from: self.settings.to_owned(), apps, ..begun });
         self.save(&moved).await?;
         let record = StoredTarget { endpoint: to, etag, body };
         Ok(Some(Moved {

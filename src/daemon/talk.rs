@@ -123,7 +123,7 @@ impl Talk {
             target: wires.target.subscribe(),
             report: &wires.cloud,
             reported: &wires.report,
-            poll_now: &wires.poll_now,
+            move_now: &wires.move_now,
         };
         tokio::pin!(talk);
         let moved = tokio::select! {

@@ -56,21 +56,28 @@ pub(super) async fn observe(
                 }),
                 Joining::Register { .. } | Joining::Remembered => None,
             };
-            let moved = remembered.map(|identity| identity.in_force(&cloud.endpoint));
-            let moved = moved.filter(|(_, endpoint)| *endpoint != cloud.endpoint);
-            let endpoint = moved.as_ref().map_or(&cloud.endpoint, |(_, endpoint)| endpoint);
-            // Never send the key of another cloud to this one.
-            let is_its =
-                |i: &&Identity| i.registered.as_ref().is_some_and(|at| at.endpoint == cloud.endpoint);
-            let there = moved.as_ref().map(|(identity, _)| identity);
-            let identity = there.or(given.as_ref()).or(remembered.filter(is_its));
-            Some(
-                probe((endpoint, cloud.authority.as_deref()), identity, cloud.request_timeout.min(WITHIN))
-                    .await,
-            )
+            let (endpoint, identity) = in_force(&cloud.endpoint, given, remembered);
+            let place = (endpoint.as_str(), cloud.authority.as_deref());
+            Some(probe(place, identity.as_ref(), cloud.request_timeout.min(WITHIN)).await)
         }
     };
     Way { probe, proxy, at: host::now() }
+}
+
+/// Returns the endpoint of the cloud in force, and who the device is there: after a move, also one back to the first cloud, with
+/// the key of the move. `given` has the settings' key.
+fn in_force(
+    settings: &str,
+    given: Option<Identity>,
+    remembered: Option<&Identity>,
+) -> (String, Option<Identity>) {
+    if let Some(moved) = remembered.filter(|identity| identity.moves.in_force(settings).is_some()) {
+        let (there, endpoint) = moved.in_force(settings);
+        return (endpoint, Some(there));
+    }
+    // Never send the key of another cloud to this one.
+    let is_its = |i: &&Identity| i.registered.as_ref().is_some_and(|at| at.endpoint == settings);
+    (settings.to_owned(), given.or_else(|| remembered.filter(is_its).cloned()))
 }
 
 pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> {
@@ -196,5 +203,55 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
         }
         None if cloud.last_contact.is_none() => skip(id, "the agent has not polled yet"),
         None => ok(id, format!("last contact {last}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeviceUuid, Move};
+
+    fn identity(key: &str, at: &str, moves: Moves) -> Identity {
+        Identity {
+            uuid: DeviceUuid::parse("ab".repeat(16)).unwrap(),
+            device_key: key.to_owned(),
+            registered: Some(Registration { endpoint: at.to_owned(), device_id: None }),
+            moves,
+        }
+    }
+
+    #[test]
+    fn the_cloud_in_force_gets_its_own_key() {
+        let moved = |from: &str, to: &str| {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            let done =
+                Some(Move { from, to, device_key: "of-the-move".to_owned(), apps: Default::default() });
+            Moves { done, begun: None }
+        };
+        for (why, given, remembered, expected) in [
+            ("nothing is known", None, None, ("a", None)),
+            ("not moved", None, Some(identity("first", "a", Moves::default())), ("a", Some("first"))),
+            ("another cloud's", None, Some(identity("first", "z", Moves::default())), ("a", None)),
+            ("the settings' key", Some("given"), None, ("a", Some("given"))),
+            (
+                "moved",
+                Some("given"),
+                Some(identity("first", "a", moved("a", "b"))),
+                ("b", Some("of-the-move")),
+            ),
+            ("moved back", None, Some(identity("first", "a", moved("a", "a"))), ("a", Some("of-the-move"))),
+            (
+                "moved back, with the settings' key",
+                Some("given"),
+                Some(identity("first", "a", moved("a", "a"))),
+                ("a", Some("of-the-move")),
+            ),
+            ("the settings name a third", None, Some(identity("first", "z", moved("z", "b"))), ("a", None)),
+        ] {
+            let given = given.map(|key| identity(key, "a", Moves::default()));
+            let (endpoint, identity) = in_force("a", given, remembered.as_ref());
+            let key = identity.as_ref().map(|identity| identity.device_key.as_str());
+            assert_eq!((endpoint.as_str(), key), expected, "{why}");
+        }
     }
 }

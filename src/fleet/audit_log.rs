@@ -13,7 +13,7 @@ use super::record::AUDIT;
 pub(super) const AUDIT_TRAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
 /// Most records that are read for one page. A page of a rare choice may end early, and the next one goes on.
-pub(super) const MOST_READ: usize = 20_000;
+const MOST_READ: usize = 20_000;
 
 /// Most bytes of the records of one page, but for the last one of them.
 const MOST_BYTES: usize = 1 << 20;
@@ -30,6 +30,41 @@ pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
     /// The next page begins below this number; `None`: there is none.
     pub(super) below: Option<u64>,
+}
+
+/// A page that is being filled, from the newest record on.
+#[derive(Debug)]
+pub(super) struct Filling {
+    page: Page,
+    most: usize,
+    read: usize,
+    bytes: usize,
+}
+
+impl Filling {
+    /// Begins a page of at most `most` records.
+    pub(super) fn new(most: usize) -> Self {
+        Self { page: Page::default(), most, read: 0, bytes: 0 }
+    }
+
+    /// Returns whether no other record may be read for the page.
+    pub(super) fn is_full(&self) -> bool {
+        self.read == MOST_READ || self.page.entries.len() == self.most || self.bytes >= MOST_BYTES
+    }
+
+    /// Adds a record that was read; `None`: one that does not belong to the page.
+    pub(super) fn add(&mut self, entry: Option<Entry>, bytes: usize) {
+        self.read += 1;
+        if let Some(entry) = entry {
+            self.bytes += bytes;
+            self.page.entries.push(entry);
+        }
+    }
+
+    /// Returns the page. `next` is the number of the next record, if there is one.
+    pub(super) fn end(self, next: Option<u64>) -> Page {
+        Page { below: next.map(|number| number + 1), ..self.page }
+    }
 }
 
 #[derive(Deserialize)]
@@ -74,22 +109,17 @@ impl AuditLog {
         below: u64,
         most: usize,
     ) -> Result<Page, redb::Error> {
-        let mut page = Page::default();
-        let Some(table) = self.table()? else { return Ok(page) };
-        let mut bytes = 0;
-        for (count, entry) in table.range(..below)?.rev().enumerate() {
+        let mut page = Filling::new(most);
+        let Some(table) = self.table()? else { return Ok(page.end(None)) };
+        for entry in table.range(..below)?.rev() {
             let (number, value) = entry?;
-            if count == MOST_READ || page.entries.len() == most || bytes >= MOST_BYTES {
-                page.below = Some(number.value() + 1);
-                break;
+            if page.is_full() {
+                return Ok(page.end(Some(number.value())));
             }
             let entry = serde_json::from_slice(value.value()).map(|Read { record }| record);
-            if let Some(entry) = entry.ok().filter(|entry| which.has(entry, scope)) {
-                bytes += value.value().len();
-                page.entries.push(entry);
-            }
+            page.add(entry.ok().filter(|entry| which.has(entry, scope)), value.value().len());
         }
-        Ok(page)
+        Ok(page.end(None))
     }
 
     /// Returns the numbers of the oldest records that `is_old` chooses, or that are more than `keep` behind the newest.

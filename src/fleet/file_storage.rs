@@ -37,7 +37,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, StoreError> {
     let log = Arc::new(Mutex::new(Some(store.audit_log())));
     let trail = FileTrail { log, dir: dir.to_owned() };
     let storage = Box::new(FileStorage { store: Some(store), trail: trail.clone() });
-    Ok(Opened { storage, trail: Box::new(trail), records, position: None })
+    Ok(Opened { storage, trail: Box::new(trail), records, position: None, own: String::new() })
 }
 
 impl Storage for FileStorage {

@@ -94,21 +94,19 @@ impl Records {
             None => file_storage::open(&dir)?,
         };
         let file = if is_shared { None } else { file_id(&dir) };
-        let Opened { storage, trail, records, position } = opened;
+        let Opened { storage, trail, records, position, own } = opened;
         let is_new = records.is_empty() && !is_shared;
         let mut world = World::of(records);
         world.set_position(position);
-        let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
-            .into_iter()
-            .filter(|(uuid, _)| world.device(uuid).is_some());
-        let live = LiveDevices::new(known);
+        let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok()).into_iter();
+        let live = LiveDevices::new(known.filter(|(uuid, _)| world.device(uuid).is_some()));
         let world = Arc::new(RwLock::new(Arc::new(world)));
         let parked = Parked::new(connections);
         let writer = Writer::start(storage, Arc::clone(&world), Arc::clone(&parked));
         let failed = |source| StoreError::Io { path: dir.clone(), source };
         let writer = writer.map_err(failed)?;
         if let Some(address) = shared {
-            database::follow(address.clone(), writer.bell()).map_err(failed)?;
+            database::follow(address.clone(), own, writer.bell()).map_err(failed)?;
         }
         let targets = Targets::new(poll_interval);
         Ok(Self {
@@ -357,13 +355,20 @@ impl Records {
         sightings::save(&self.sightings, &self.seen_here(None))
     }
 
-    /// Returns when each device polled last; those whose poll waits `now`.
+    /// Returns when each device polled last; those whose poll waits `now`. Drops the state of devices that another server has
+    /// deleted.
     pub(super) fn seen_here(&self, now: Option<Timestamp>) -> BTreeMap<DeviceUuid, Timestamp> {
+        // Read before the world: a device that has polled and is not in the world was deleted.
+        let seen = self.live.all_seen();
+        let world = self.world();
+        let is_known = |(uuid, _): &(DeviceUuid, Timestamp)| world.device(uuid).is_some();
+        let (known, deleted): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
+        deleted.iter().for_each(|(uuid, _)| self.live.forget(uuid));
         let at = |(uuid, at): (DeviceUuid, Timestamp)| {
             let at = now.filter(|_| self.parked.has(&uuid)).unwrap_or(at);
             (uuid, at)
         };
-        self.live.all_seen().into_iter().map(at).collect()
+        known.into_iter().map(at).collect()
     }
 
     /// Records that a device polled another server.

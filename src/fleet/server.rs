@@ -280,19 +280,19 @@ async fn keep_up(records: &Arc<Records>, gate: &Arc<Gate>, audit: (u64, Duration
     }
 }
 
-/// Tells other servers now and then when devices have polled here, and learns it from them.
+/// Exchanges with other servers, every [`SHARE_SIGHTINGS`], when each device polled last.
 async fn share_sightings(records: &Arc<Records>, shared: Option<SharedSightings>) -> Infallible {
     let Some(mut shared) = shared else { return std::future::pending().await };
-    let mut told = Timestamp::MIN;
+    let mut published = Timestamp::MIN;
     loop {
         let of_task = Arc::clone(records);
         let exchanging = tokio::task::spawn_blocking(move || {
             let now = clock::now();
-            let seen = of_task.seen_here(Some(now)).into_iter().filter(|(_, at)| *at >= told);
+            let seen = of_task.seen_here(Some(now)).into_iter().filter(|(_, at)| *at >= published);
             let seen: Vec<_> = seen.map(|(uuid, at)| (uuid.to_string(), at)).collect();
             match shared.exchange(&seen) {
                 Ok(elsewhere) => {
-                    told = now;
+                    published = now;
                     let known = elsewhere
                         .into_iter()
                         .filter_map(|(uuid, at)| Some((DeviceUuid::parse(uuid).ok()?, at)));
@@ -300,10 +300,10 @@ async fn share_sightings(records: &Arc<Records>, shared: Option<SharedSightings>
                 }
                 Err(error) => tracing::debug!(%error, "the times of polls are not shared with other servers"),
             }
-            (shared, told)
+            (shared, published)
         });
         match exchanging.await {
-            Ok(after) => (shared, told) = after,
+            Ok(after) => (shared, published) = after,
             Err(_) => return std::future::pending().await,
         }
         tokio::time::sleep(SHARE_SIGHTINGS).await;

@@ -71,6 +71,8 @@ pub(super) struct Opened {
     pub(super) records: Vec<Change>,
     /// The position of the records, in a store that several servers share.
     pub(super) position: Option<u64>,
+    /// The name of this server in its notifications to the others that share the store.
+    pub(super) own: String,
 }
 
 #[cfg(test)]

@@ -4,15 +4,21 @@
 #[allow(dead_code, unreachable_pub, reason = "tests of the whole server use more of it")]
 mod postgres;
 
+#[path = "../../tests/support/wall.rs"]
+#[allow(dead_code, unreachable_pub, reason = "tests of the whole server use more of it")]
+mod wall;
+
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::fleet::access::{By, Entry, Outcome};
 use crate::fleet::policy::{Counters, Device, KeyHash, Reported, VariableHolder, World};
 use crate::fleet::{clock, database, file_storage};
 use crate::model::DeviceUuid;
-use crate::postgres::Address;
+use crate::postgres::{Address, Session};
 use postgres::Postgres;
+use wall::Wall;
 
 /// Opens the store as a server does that starts. The one before is closed.
 type Open<'a> = &'a dyn Fn() -> Opened;
@@ -42,12 +48,16 @@ fn reports(number: u32, running: u64) -> Change {
 }
 
 fn audit(number: u64) -> Change {
+    audit_of(number, "pin a fleet".to_owned())
+}
+
+fn audit_of(number: u64, what: String) -> Change {
     Change::Audit(Box::new(Entry {
         number,
         at: clock::now(),
         by: By { user: None, token: "t".into(), id: "0".into() },
         from: None,
-        what: "pin a fleet".into(),
+        what,
         request: "POST /x".into(),
         things: Vec::new(),
         count: 0,
@@ -132,6 +142,21 @@ fn the_trail_is_read_from_the_newest(open: Open<'_>) {
     assert_eq!(page(&opened, u64::MAX, 1).0, [2_499]);
 }
 
+fn a_page_of_the_trail_has_a_bound_in_bytes(open: Open<'_>) {
+    let mut opened = open();
+    let long = |number| audit_of(number, "x".repeat(100_000));
+    write(&mut *opened.storage, &(1..=30).map(long).collect::<Vec<_>>());
+    let (mut numbers, mut sizes, mut below) = (Vec::new(), Vec::new(), Some(u64::MAX));
+    while let Some(next) = below {
+        let page = opened.trail.page(&Which::default(), &Scope::All, next, 1_000).unwrap();
+        sizes.push(page.entries.len());
+        numbers.extend(page.entries.iter().map(|entry| entry.number));
+        below = page.below;
+    }
+    assert_eq!(sizes, [11, 11, 8]);
+    assert_eq!(numbers, (1..=30).rev().collect::<Vec<_>>());
+}
+
 fn records_that_are_removed_are_gone(open: Open<'_>) {
     let mut opened = open();
     let holder = VariableHolder::Device(uuid(1));
@@ -154,6 +179,7 @@ fn check_all(fresh: &mut dyn FnMut() -> Box<dyn Fn() -> Opened>) {
         what_is_written_is_there_after_a_restart,
         a_group_that_ends_without_a_change_leaves_none,
         the_trail_is_read_from_the_newest,
+        a_page_of_the_trail_has_a_bound_in_bytes,
         records_that_are_removed_are_gone,
     ] {
         check(&*fresh());
@@ -183,6 +209,7 @@ fn postgresql_keeps_the_contract_and_servers_follow_each_other() {
         Box::new(move || database::open(&address, Path::new("/none")).unwrap())
     });
     servers_follow_each_other(&postgres);
+    what_is_read_is_not_lost_with_the_connection(&postgres);
     what_cannot_be_used_is_said_in_one_line(&postgres);
     connections_have_the_tls_of_the_url(&mut postgres);
 }
@@ -261,6 +288,47 @@ fn servers_follow_each_other(postgres: &Postgres) {
     b.act(&[device(9)]);
     assert_eq!(a.refresh(), "changes");
     assert_eq!(text(&a.world), text(&b.world));
+}
+
+fn what_is_read_is_not_lost_with_the_connection(postgres: &Postgres) {
+    let wall = Wall::start(postgres.port);
+    let by_wall = Address::parse(&postgres.url_by(wall.port)).unwrap();
+    let mut a = Follower::new(&Address::parse(&postgres.url("fleet")).unwrap());
+    let mut b = Follower::new(&by_wall);
+
+    a.act(&[device(1_000)]);
+    wall.cut_before_rollback();
+    assert_eq!((b.refresh(), wall.has_cut(), b.refresh()), ("changes", true, "none"));
+    assert_eq!(text(&a.world), text(&b.world));
+
+    // A group with reports alone has no row in the log: whether it was written is not asked, and it is news later.
+    wall.cut_after_commit();
+    assert_eq!(b.opened.storage.begin().unwrap(), News::None);
+    let lost = b.opened.storage.commit(&[reports(1_000, 77)]).unwrap_err();
+    assert!(wall.has_cut() && !lost.is_unknown() && lost.is_of_connection(), "{lost}");
+    assert!(!lost.to_string().contains("rolled back"), "{lost}");
+    assert_eq!((a.refresh(), b.refresh()), ("changes", "changes"));
+    assert_eq!((b.world.reported(&uuid(1_000)).running, text(&a.world) == text(&b.world)), (Some(77), true));
+
+    // A server is not woken by its own notifications.
+    let mut listening = Session::open(&by_wall, Duration::from_secs(5)).unwrap();
+    listening.listen("cotter_fleet", "own", Duration::from_secs(5)).unwrap();
+    postgres.psql("fleet", "NOTIFY cotter_fleet, 'own'");
+    assert!(!listening.wait(Duration::from_millis(300)).unwrap());
+    b.act(&[device(1_001)]);
+    assert!(listening.wait(Duration::from_secs(5)).unwrap());
+
+    // When a device polled last is dropped with it.
+    let seen = |number| format!("SELECT count(*) FROM cotter_seen WHERE uuid = '{}'", uuid(number));
+    let mut sightings = database::SharedSightings::new(by_wall).unwrap();
+    sightings
+        .exchange(&[(uuid(1_000).to_string(), clock::now()), (uuid(9).to_string(), clock::now())])
+        .unwrap();
+    b.act(&[Change::DropDevice(uuid(1_000))]);
+    assert_eq!(
+        (postgres.psql("fleet", &seen(1_000)), postgres.psql("fleet", &seen(9))),
+        ("0".into(), "1".into())
+    );
 }
 
 fn what_cannot_be_used_is_said_in_one_line(postgres: &Postgres) {

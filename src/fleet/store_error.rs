@@ -48,6 +48,11 @@ impl StoreError {
         matches!(self, Self::Database(DatabaseError::Unknown { .. }))
     }
 
+    /// Returns whether the connection to the database failed, so that a read that succeeds shows that it is over.
+    pub(super) fn is_of_connection(&self) -> bool {
+        self.is_unknown() || matches!(self, Self::Database(error) if error.is_of_connection())
+    }
+
     /// Returns whether the database is the reason, which may pass by itself.
     #[must_use]
     pub fn is_of_database(&self) -> bool {

@@ -28,14 +28,55 @@ pub(super) struct Work {
     /// Groups that were written.
     pub(super) commits: AtomicU64,
     pub(super) commit_micros: AtomicU64,
-    /// Why the last write failed.
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// Why the records cannot be written.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    /// Whether a read of the store shows that it is over. An act that was not written, e.g. because the disk is full, says
+    /// nothing of reads.
+    ends_with_a_read: bool,
+    is_of_database: bool,
 }
 
 impl Work {
-    /// Returns why the records cannot be written at present, as far as the last act showed.
+    /// Returns why the records cannot be written at present, as far as the last attempts showed.
     pub(super) fn failure(&self) -> Option<String> {
-        locked(&self.failure).clone()
+        locked(&self.failure).as_ref().map(|failure| failure.why.clone())
+    }
+
+    /// Records the result of a group of acts, or of reading the store. Says in the log when the database is lost, and when it is
+    /// back. Failures of a file are logged with each request.
+    fn record(&self, error: Option<&StoreError>, is_read: bool) {
+        let mut failure = locked(&self.failure);
+        let Some(error) = error else {
+            if failure
+                .take_if(|failure| !is_read || failure.ends_with_a_read)
+                .is_some_and(|old| old.is_of_database)
+            {
+                tracing::info!("the database is back");
+            }
+            return;
+        };
+        let why = with_causes(error);
+        let is_of_database = error.is_of_database();
+        let ends_with_a_read = is_read || error.is_of_connection();
+        if failure.is_none() && is_of_database {
+            if ends_with_a_read {
+                tracing::error!(
+                    error = why,
+                    "the database is lost: polls are answered from memory, and acts are refused until it is back"
+                );
+            } else {
+                tracing::error!(
+                    error = why,
+                    "the database does not take acts: polls are answered, and acts are refused until one was written"
+                );
+            }
+        }
+        *failure = Some(Failure { why, is_of_database, ends_with_a_read });
     }
 }
 
@@ -226,11 +267,12 @@ impl Desk {
     fn run(&mut self, Task { group, readers }: Task) {
         let (answers, decides): (Vec<_>, Vec<_>) =
             group.into_iter().map(|act| (act.answer, act.decide)).unzip();
-        let written = match decides.is_empty() {
+        let is_read = decides.is_empty();
+        let written = match is_read {
             true => self.refresh(),
             false => self.decide_and_write(decides),
         };
-        *locked(&self.work.failure) = written.as_ref().err().map(|error| with_causes(error));
+        self.work.record(written.as_ref().err(), is_read);
         for reader in readers {
             let _gone = reader.send(written.is_ok());
         }
@@ -328,4 +370,41 @@ fn add(counter: &AtomicU64, number: usize) {
 /// Ignores poisoning, because a panic elsewhere does not invalidate what this lock guards.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::DatabaseError;
+
+    #[test]
+    fn a_failure_ends_with_what_shows_that_it_is_over() {
+        let (place, why) = ("postgres://db/fleet".to_owned(), "why".to_owned());
+        let error = |name| match name {
+            "lost" => DatabaseError::Lost { place: place.clone(), why: why.clone() }.into(),
+            "unreachable" => DatabaseError::Unreachable { place: place.clone(), why: why.clone() }.into(),
+            "unknown" => DatabaseError::Unknown { place: place.clone(), why: why.clone() }.into(),
+            "read-only" => DatabaseError::ReadOnly { place: place.clone(), why: why.clone() }.into(),
+            "full" => DatabaseError::Refused { place: place.clone(), why: why.clone() }.into(),
+            _ => StoreError::Closed,
+        };
+        for (failed, is_read, ends_with_a_read) in [
+            ("lost", false, true),
+            ("lost", true, true),
+            ("unreachable", false, true),
+            ("unknown", false, true),
+            ("read-only", false, false),
+            ("read-only", true, true),
+            ("full", false, false),
+            ("closed", false, false),
+        ] {
+            let work = Work::default();
+            work.record(Some(&error(failed)), is_read);
+            assert!(work.failure().is_some(), "{failed}");
+            work.record(None, true);
+            assert_eq!(work.failure().is_none(), ends_with_a_read, "{failed} of a read: {is_read}");
+            work.record(None, false);
+            assert_eq!(work.failure(), None, "{failed}: an act was written");
+        }
+    }
 }

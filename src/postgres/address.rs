@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use crate::model::innermost_cause;
+
 /// What the certificate of the database must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trust {
@@ -51,6 +53,8 @@ pub enum BadAddress {
     UnusedAuthority { mode: String },
     #[error("sslmode={mode} needs TLS, and a unix socket has none; use sslmode=disable")]
     SocketWithTls { mode: String },
+    #[error("it names a unix socket and other hosts; a socket has no TLS, so name either sockets or hosts")]
+    SocketAndHosts,
 }
 
 /// The parts of a URL that are not for the client library.
@@ -78,7 +82,8 @@ impl Address {
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let query = Query::parse(query)?;
         let understood = format!("postgres://{place}?{}", query.rest.join("&"));
-        let mut config = Config::from_str(&understood).map_err(|error| BadAddress::Form(cause(&error)))?;
+        let mut config =
+            Config::from_str(&understood).map_err(|error| BadAddress::Form(innermost_cause(&error)))?;
         if config.get_dbname().is_none_or(str::is_empty) {
             return Err(BadAddress::NoDatabase);
         }
@@ -87,6 +92,9 @@ impl Address {
         }
         let is_local = config.get_hosts().iter().all(is_of_this_machine);
         let has_socket = config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_)));
+        if has_socket && !config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
+            return Err(BadAddress::SocketAndHosts);
+        }
         let default = if is_local { "prefer" } else { "verify-full" };
         let mode = query.mode.as_deref().unwrap_or(default);
         let (ssl, trust) = meaning(mode, query.authority)?;
@@ -223,11 +231,6 @@ fn plain(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn cause(error: &tokio_postgres::Error) -> String {
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), ToString::to_string)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +300,8 @@ mod tests {
             ("postgres://a:hush@b/c?sslmode=verify-ca", "needs sslrootcert=FILE"),
             ("postgres://a:hush@b/c?sslmode=require&sslrootcert=x", "use verify-full"),
             ("postgres://a:hush@/c?host=/run&sslmode=verify-full", "a unix socket has none"),
+            ("postgres://a:hush@b/c?host=/run", "name either sockets or hosts"),
+            ("postgres://a:hush@%2Frun,b/c?sslmode=require", "name either sockets or hosts"),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(expected) && !error.contains("hush"), "{text}: {error}");

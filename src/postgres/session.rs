@@ -1,11 +1,11 @@
 //! One connection to a database, for a thread that may block. After an error the session must be dropped: what the database
 //! did with the statement is not known.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future};
@@ -17,6 +17,7 @@ use tokio_postgres::{AsyncMessage, Client, Row, SimpleQueryMessage};
 
 use super::address::Address;
 use super::tls::Tls;
+use crate::model::with_causes;
 
 /// A connection. It makes progress only while a function of it runs.
 pub struct Session {
@@ -24,6 +25,8 @@ pub struct Session {
     runtime: Option<Runtime>,
     client: Client,
     notified: Arc<Notify>,
+    /// The payload of notifications that are ignored.
+    own: Arc<OnceLock<String>>,
 }
 
 /// Why the database was not used. The message is for a person.
@@ -66,7 +69,8 @@ impl Value<'_> {
 }
 
 impl Session {
-    /// Connects.
+    /// Connects. Each of several hosts has the same part of the time to accept the connection, so that one that is down leaves
+    /// time for the others.
     ///
     /// # Errors
     ///
@@ -76,22 +80,27 @@ impl Session {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let tls = Tls::new(&address.trust).map_err(|error| PgError::NotTrusted(error.to_string()))?;
         let mut config = address.config.clone();
-        config.connect_timeout(deadline);
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+        config.connect_timeout(deadline / hosts.max(1));
         let opening = async { timeout(deadline, config.connect(tls)).await };
         let opened = runtime.block_on(opening).map_err(|_| PgError::Late(deadline))?;
         let (client, mut connection) = opened.map_err(|error| not_connected(&error))?;
         let notified = Arc::new(Notify::new());
         let notify = Arc::clone(&notified);
+        let own = Arc::new(OnceLock::<String>::new());
+        let ignored = Arc::clone(&own);
         runtime.spawn(async move {
             // It ends with the client, or with the connection; then all that waits for an answer gets an error.
             while let Some(Ok(message)) = future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if matches!(message, AsyncMessage::Notification(_)) {
+                if let AsyncMessage::Notification(news) = message
+                    && ignored.get().is_none_or(|own| own != news.payload())
+                {
                     notify.notify_one();
                 }
             }
             notify.notify_one();
         });
-        Ok(Self { runtime: Some(runtime), client, notified })
+        Ok(Self { runtime: Some(runtime), client, notified, own })
     }
 
     /// Runs statements without values, and returns the texts of their rows.
@@ -142,6 +151,16 @@ impl Session {
         }
     }
 
+    /// Listens to notifications of a channel, except those whose payload is `own`. At most once for a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError`].
+    pub fn listen(&mut self, channel: &str, own: &str, deadline: Duration) -> Result<(), PgError> {
+        self.own.get_or_init(|| own.to_owned());
+        self.simple(&format!("LISTEN {channel}"), deadline).map(drop)
+    }
+
     /// Waits for a notification. Returns whether one has come.
     ///
     /// # Errors
@@ -177,12 +196,12 @@ fn block<T>(
 }
 
 fn lost(error: &tokio_postgres::Error) -> PgError {
-    refused(error).unwrap_or_else(|| PgError::Lost(words(error)))
+    refused(error).unwrap_or_else(|| PgError::Lost(with_causes(error)))
 }
 
 fn not_connected(error: &tokio_postgres::Error) -> PgError {
-    refused(error).unwrap_or_else(|| match words(error) {
-        words if words.contains("TLS") => PgError::NotTrusted(words),
+    refused(error).unwrap_or_else(|| match with_causes(error) {
+        words if words.contains("TLS") && !was_cut(error) => PgError::NotTrusted(words),
         words => PgError::NotConnected(words),
     })
 }
@@ -192,14 +211,49 @@ fn refused(error: &tokio_postgres::Error) -> Option<PgError> {
     Some(PgError::Refused { code: error.code().code().to_owned(), message: error.message().to_owned() })
 }
 
-/// The error with its causes, on one line.
-fn words(error: &tokio_postgres::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
+/// Returns whether the connection ended, e.g. because the database stops, and not because of its certificate.
+fn was_cut(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| (**error).source()).any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            )
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn open(answer: &'static [u8]) -> PgError {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let database = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            connection.read_exact(&mut [0; 8]).unwrap();
+            connection.write_all(answer).unwrap();
+            // The beginning of the handshake, without which the end of the connection would be a reset.
+            let _read = connection.read(&mut [0; 4096]).unwrap();
+        });
+        let url = format!("postgres://a@127.0.0.1:{port}/f?sslmode=require");
+        let opened = Session::open(&Address::parse(&url).unwrap(), Duration::from_secs(20));
+        database.join().unwrap();
+        opened.err().unwrap()
     }
-    words
+
+    #[test]
+    fn a_connection_that_ends_in_the_handshake_is_no_wrong_setting() {
+        let cut = open(b"S");
+        assert!(matches!(cut, PgError::NotConnected(_)), "{cut:?}");
+        let alert = open(b"S\x15\x03\x03\x00\x02\x02\x28");
+        assert!(matches!(alert, PgError::NotTrusted(_)), "{alert:?}");
+        let without_tls = open(b"N");
+        assert!(matches!(without_tls, PgError::NotTrusted(_)), "{without_tls:?}");
+    }
 }

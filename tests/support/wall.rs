@@ -29,7 +29,9 @@ const SILENT: u8 = 1;
 const CUT_AFTER_COMMIT: u8 = 2;
 /// The connection is cut when the next transaction would end.
 const CUT_BEFORE_COMMIT: u8 = 3;
-const OVER: u8 = 4;
+/// The connection is cut when the next transaction would be rolled back.
+const CUT_BEFORE_ROLLBACK: u8 = 4;
+const OVER: u8 = 5;
 
 impl Wall {
     /// Listens on a free port in front of port `to`.
@@ -64,6 +66,10 @@ impl Wall {
 
     pub fn cut_before_commit(&self) {
         self.shared.set(CUT_BEFORE_COMMIT);
+    }
+
+    pub fn cut_before_rollback(&self) {
+        self.shared.set(CUT_BEFORE_ROLLBACK);
     }
 
     /// Whether the connection was cut that a test asked for.
@@ -102,9 +108,13 @@ impl Shared {
             }
             let piece = &bytes[..count];
             let mode = self.mode();
+            let has = |end: &[u8]| piece.windows(end.len()).any(|word| word == end);
             let is_cut = is_up
-                && [CUT_AFTER_COMMIT, CUT_BEFORE_COMMIT].contains(&mode)
-                && piece.windows(6).any(|word| word == b"COMMIT");
+                && match mode {
+                    CUT_AFTER_COMMIT | CUT_BEFORE_COMMIT => has(b"COMMIT"),
+                    CUT_BEFORE_ROLLBACK => has(b"ROLLBACK"),
+                    _ => false,
+                };
             if is_cut {
                 self.set(OPEN);
                 // Whoever waits for an answer gets none.

@@ -1,4 +1,4 @@
-//! Notices that other servers have written. It reads nothing: the writer of the records does.
+//! Waits for notifications that other servers have written, and lets the writer of the records read that.
 
 use std::io;
 use std::thread;
@@ -9,32 +9,32 @@ use super::schema::{self, TO_READ};
 use crate::fleet::writer::Bell;
 use crate::postgres::{Address, Session};
 
-/// How often news is looked for without a notification. Reports of devices have none.
+/// The writer reads news after this time even without a notification. Reports of devices are written without one.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// After so many quiet times the connection is tested.
+/// After so many times without a notification the connection is tested.
 const TESTED: u32 = 10;
 
-/// Starts the thread. It ends after the writer.
+/// Starts the thread. It ends after the writer. Notifications with the name `own` are this server's and wake nothing.
 ///
 /// # Errors
 ///
 /// If the machine has no thread for it.
-pub(in crate::fleet) fn follow(address: Address, bell: Bell) -> io::Result<()> {
+pub(in crate::fleet) fn follow(address: Address, own: String, bell: Bell) -> io::Result<()> {
     let body = move || {
         let mut listening = None;
         while bell.ring() {
-            listening = wait(listening, &address);
+            listening = wait(listening, &address, &own);
         }
     };
     thread::Builder::new().name("database-news".to_owned()).spawn(body).map(drop)
 }
 
-/// Waits for a notification or the steady time. Returns the connection, and for how many times it was quiet.
-fn wait(listening: Option<(Session, u32)>, address: &Address) -> Option<(Session, u32)> {
+/// Waits for a notification, for [`STEADY`] at most. Returns the connection, and how many times in a row none has come.
+fn wait(listening: Option<(Session, u32)>, address: &Address, own: &str) -> Option<(Session, u32)> {
     let Some((mut session, quiet)) = listening else {
         let opened = schema::connect(address).ok().and_then(|mut session| {
-            session.simple(&format!("LISTEN {CHANNEL}"), TO_READ).ok()?;
+            session.listen(CHANNEL, own, TO_READ).ok()?;
             Some((session, 0))
         });
         if opened.is_none() {

@@ -43,7 +43,8 @@ const KEPT: i64 = 4096;
 /// For how long the server tries to find out whether a group was written.
 const TO_SETTLE: Duration = Duration::from_secs(20);
 
-/// After an attempt that took longer, others within this time fail at once: they have waited for it.
+/// If an attempt to reach the database took longer than this, attempts that follow within this time fail at once: acts that
+/// waited in the meantime must not each wait as long.
 const TOO_SOON: Duration = Duration::from_millis(500);
 
 /// The channel on which servers announce their groups.
@@ -52,10 +53,11 @@ const CHANNEL: &str = "cotter_fleet";
 /// The records in the database, for one server.
 struct Database {
     address: Address,
+    /// The name of this server in its notifications.
+    own: String,
     /// `None` after an error.
     session: Option<Session>,
     place: Place,
-    is_lost: bool,
     /// When the last attempt failed that took long, and why.
     late: Option<(Instant, String)>,
 }
@@ -67,12 +69,14 @@ struct Database {
 /// [`StoreError`]; and [`DatabaseError::NotMigrated`] if the database is empty but the folder has records: a fleet must not
 /// disappear unnoticed.
 pub(super) fn open(address: &Address, dir: &Path) -> Result<Opened, StoreError> {
+    let random = |source| StoreError::Io { path: "/dev/urandom".into(), source };
+    let own = secret::token().map_err(random)?;
     let session = schema::create(address)?;
     let mut database = Database {
         address: address.clone(),
+        own: own.clone(),
         session: Some(session),
         place: Place::default(),
-        is_lost: false,
         late: None,
     };
     let (records, place) = database.read_all()?;
@@ -83,14 +87,18 @@ pub(super) fn open(address: &Address, dir: &Path) -> Result<Opened, StoreError> 
     database.place = place;
     let position = Some(database.position());
     let trail = trail::DatabaseTrail::new(address.clone());
-    Ok(Opened { storage: Box::new(database), trail: Box::new(trail), records, position })
+    Ok(Opened { storage: Box::new(database), trail: Box::new(trail), records, position, own })
 }
 
 impl Storage for Database {
     fn begin(&mut self) -> Result<News, StoreError> {
         // While the row is locked, nothing is written: what is read then is the newest.
         let begin = format!("BEGIN; {META} FOR UPDATE");
-        self.with_session(|database, session| database.read_news(session, &begin, TO_LOCK))
+        self.with_session(|database, session| {
+            let (news, place) = database.read_news(session, &begin, TO_LOCK)?;
+            database.place = place;
+            Ok(news)
+        })
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<Option<u64>, StoreError> {
@@ -111,7 +119,13 @@ impl Storage for Database {
             Ok(_) => self.session = Some(session),
             Err(error) => {
                 drop(session);
-                self.settle(&group, &DatabaseError::of(&self.address, error))?;
+                let error = DatabaseError::of(&self.address, error);
+                if batch.log_rows() == 0 {
+                    // Reports have no row in the log that could be found. A report that was written is news of the next
+                    // refresh, and does no harm if its device sends it again.
+                    return Err(error.into());
+                }
+                self.settle(&group, &error)?;
             }
         }
         self.place = new;
@@ -129,8 +143,10 @@ impl Storage for Database {
     fn refresh(&mut self) -> Result<News, StoreError> {
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {META}");
         self.with_session(|database, session| {
-            let news = database.read_news(session, &begin, TO_READ)?;
+            let (news, place) = database.read_news(session, &begin, TO_READ)?;
+            // If the end fails, the news are not returned, so they must be read again.
             Reader { session, address: &database.address }.end()?;
+            database.place = place;
             Ok(news)
         })
     }
@@ -142,8 +158,7 @@ impl Database {
     }
 
     /// Runs `work` on the connection, which must not have a transaction. If the connection has ended meanwhile, which happens
-    /// when the database is restarted, it is opened again, once. Says in the log when the database is lost, and when it is
-    /// back.
+    /// when the database is restarted, it is opened again, once.
     fn with_session<T>(
         &mut self,
         work: impl Fn(&mut Self, &mut Session) -> Result<T, DatabaseError>,
@@ -164,20 +179,6 @@ impl Database {
             }
             Ok(_) | Err(_) => None,
         };
-        match &done {
-            Ok(_) if self.is_lost => {
-                self.is_lost = false;
-                tracing::info!(database = %self.address, "the database is back");
-            }
-            Err(error) if !self.is_lost => {
-                self.is_lost = true;
-                tracing::error!(
-                    %error,
-                    "the database is lost: polls are answered from memory, and acts are refused until it is back"
-                );
-            }
-            Ok(_) | Err(_) => {}
-        }
         Ok(done?)
     }
 
@@ -194,13 +195,14 @@ impl Database {
         Ok(done)
     }
 
-    /// Begins a transaction with `begin`, and reads what is new. All records, if the log does not have all of that.
+    /// Begins a transaction with `begin`, and reads what is new: all records, if the log does not have all of that. Returns the
+    /// place to which the news lead.
     fn read_news(
-        &mut self,
+        &self,
         session: &mut Session,
         begin: &str,
         deadline: Duration,
-    ) -> Result<News, DatabaseError> {
+    ) -> Result<(News, Place), DatabaseError> {
         let mut reader = Reader { session, address: &self.address };
         let meta = reader.meta(begin, deadline)?;
         let news = match reader.since(&self.place, &meta)? {
@@ -216,8 +218,7 @@ impl Database {
                 News::All(records, u64::try_from(meta.newest.head).ok())
             }
         };
-        self.place = meta.newest;
-        Ok(news)
+        Ok((news, meta.newest))
     }
 
     /// Reads all records as they are at one moment.
@@ -232,7 +233,7 @@ impl Database {
         })
     }
 
-    /// The last statements of a group. The old part of the log is dropped now and then.
+    /// Returns the last statements of a group. From time to time they delete the oldest rows of the log.
     fn ending(&self, new: &Place) -> String {
         let mut sql = format!(
             "UPDATE cotter_meta SET head = {}, head_group = '{}', reports = {}; ",
@@ -246,14 +247,14 @@ impl Database {
                     "DELETE FROM cotter_log WHERE seq <= {last}; UPDATE cotter_meta SET trimmed = {last}; "
                 ));
             }
-            sql.push_str(&format!("NOTIFY {CHANNEL}; "));
+            sql.push_str(&format!("NOTIFY {CHANNEL}, '{}'; ", self.own));
         }
         sql.push_str("COMMIT");
         sql
     }
 
-    /// Finds out whether a group was written, after its end was not answered. The lock makes sure that the transaction has ended
-    /// before: it may have been on its way for as long as its connection lived.
+    /// Finds out whether a group was written, after the database did not answer its COMMIT. It takes the lock of acts first, so
+    /// that the transaction of the group has ended: until then it may still be committed.
     fn settle(&mut self, group: &str, why: &DatabaseError) -> Result<(), DatabaseError> {
         tracing::warn!(error = %why, "the database did not say whether a group of acts was written; asking it again");
         let begun = Instant::now();
@@ -271,7 +272,10 @@ impl Database {
             match asked {
                 Ok((true, _)) => return Ok(()),
                 Ok((false, false)) => {
-                    return Err(DatabaseError::Lost { place, why: "its end was undone".to_owned() });
+                    return Err(DatabaseError::Lost {
+                        place,
+                        why: "the transaction was rolled back".to_owned(),
+                    });
                 }
                 Ok((false, true)) => return Err(DatabaseError::Unknown { place, why }),
                 Err(_) if begun.elapsed() < TO_SETTLE => thread::sleep(Duration::from_millis(300)),

@@ -133,13 +133,11 @@ impl Reader<'_> {
             return Ok(None);
         }
         if newest.reports > place.reports {
-            let sql =
-                "SELECT 'reports', uuid, v, record FROM cotter_reports WHERE number > $1 ORDER BY number";
-            let rows = self.rows(sql, &[Value::Number(place.reports)], TO_WRITE)?;
-            for row in rows {
-                let read = columns(&row).and_then(|(kind, id, v, json)| read(&kind, &id, v, &json));
-                changes.extend(read.map_err(|error| self.bad(error))?);
-            }
+            let sql = format!(
+                "SELECT 'reports', uuid, v, record FROM cotter_reports WHERE number > {} ORDER BY number",
+                place.reports
+            );
+            self.each(&sql, &mut changes)?;
         }
         Ok(Some(changes))
     }

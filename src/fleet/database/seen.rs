@@ -1,4 +1,4 @@
-//! Tells other servers when devices have polled here, and learns it from them. Nothing is decided by it.
+//! Exchanges with other servers when each device polled last. Nothing is decided by it.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,8 @@ use crate::postgres::{Address, PgError, Session, Value};
 /// Rows of one statement.
 const ROWS: usize = 5_000;
 
-/// A server reads what others have written in this many milliseconds before its last look, too: they may have been late.
+/// Each read begins this many milliseconds before the one before it, because a transaction that began earlier may have been
+/// committed later.
 const LATE: i64 = 30_000;
 
 /// The last polls of all servers.
@@ -19,8 +20,8 @@ pub(in crate::fleet) struct SharedSightings {
     session: Option<Session>,
     /// The name of this server in the table.
     own: String,
-    /// The time of the last look, by the clock of the database, in milliseconds.
-    looked: i64,
+    /// When the table was read last, by the clock of the database, in milliseconds.
+    read: i64,
 }
 
 impl SharedSightings {
@@ -28,7 +29,7 @@ impl SharedSightings {
     ///
     /// If the machine has no random bytes.
     pub(in crate::fleet) fn new(address: Address) -> std::io::Result<Self> {
-        Ok(Self { address, session: None, own: secret::token()?, looked: 0 })
+        Ok(Self { address, session: None, own: secret::token()?, read: 0 })
     }
 
     /// Writes when devices have polled here, and returns when others have polled elsewhere.
@@ -70,10 +71,9 @@ impl SharedSightings {
         }
         let sql = "SELECT uuid, at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM cotter_seen \
                    WHERE changed > $1 AND by <> $2";
-        let rows =
-            session.rows(sql, &[Value::Number(self.looked - LATE), Value::Text(&self.own)], TO_READ)?;
+        let rows = session.rows(sql, &[Value::Number(self.read - LATE), Value::Text(&self.own)], TO_READ)?;
         if let Some(now) = rows.first().and_then(|row| row.try_get(2).ok()) {
-            self.looked = now;
+            self.read = now;
         }
         let read = |row: &crate::postgres::Row| {
             Some((row.try_get(0).ok()?, Timestamp::from_millisecond(row.try_get(1).ok()?).ok()?))

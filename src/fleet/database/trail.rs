@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::schema::{self, TO_WRITE};
 use crate::fleet::access::{Entry, Scope, Which};
-use crate::fleet::audit_log::{MOST_READ, Page};
+use crate::fleet::audit_log::{Filling, Page};
 use crate::fleet::database_error::DatabaseError;
 use crate::fleet::storage::Trail;
 use crate::fleet::store_error::StoreError;
@@ -47,25 +47,22 @@ impl DatabaseTrail {
 
 impl Trail for DatabaseTrail {
     fn page(&self, which: &Which, scope: &Scope, below: u64, most: usize) -> Result<Page, StoreError> {
-        let mut page = Page::default();
+        let mut page = Filling::new(most);
         let mut below = i64::try_from(below).unwrap_or(i64::MAX);
-        let mut count = 0;
         loop {
             let sql =
                 "SELECT number, record FROM cotter_audit WHERE number < $1 ORDER BY number DESC LIMIT $2";
             let rows = self.rows(sql, &[Value::Number(below), Value::Number(AT_ONCE)])?;
             let is_last = i64::try_from(rows.len()).is_ok_and(|rows| rows < AT_ONCE);
-            for (number, entry) in rows.iter().filter_map(columns) {
-                if count == MOST_READ || page.entries.len() == most {
-                    page.below = u64::try_from(number).ok().map(|number| number + 1);
-                    return Ok(page);
+            for (number, json) in rows.iter().filter_map(columns) {
+                if page.is_full() {
+                    return Ok(page.end(u64::try_from(number).ok()));
                 }
-                count += 1;
                 below = number;
-                page.entries.extend(entry.filter(|entry| which.has(entry, scope)));
+                page.add(entry(json).filter(|entry| which.has(entry, scope)), json.len());
             }
             if is_last {
-                return Ok(page);
+                return Ok(page.end(None));
             }
         }
     }
@@ -78,17 +75,20 @@ impl Trail for DatabaseTrail {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let sql = "SELECT number, record FROM cotter_audit ORDER BY number LIMIT $1";
         let rows = self.rows(sql, &[Value::Number(most)])?;
-        let is_old = |(number, entry): &(i64, Option<Entry>)| {
-            *number < first_kept || entry.as_ref().is_none_or(|entry| entry.at < before)
+        let is_old = |(number, json): &(i64, &str)| {
+            *number < first_kept || entry(json).is_none_or(|entry| entry.at < before)
         };
         let old = rows.iter().filter_map(columns).take_while(is_old);
         Ok(old.filter_map(|(number, _)| u64::try_from(number).ok()).collect())
     }
 }
 
-/// The number and the record of a row; `None` for a record that cannot be read.
-fn columns(row: &Row) -> Option<(i64, Option<Entry>)> {
-    let number = row.try_get(0).ok()?;
-    let json: &str = row.try_get(1).ok()?;
-    Some((number, Entry::deserialize(&mut serde_json::Deserializer::from_str(json)).ok()))
+/// The number and the record of a row.
+fn columns(row: &Row) -> Option<(i64, &str)> {
+    Some((row.try_get(0).ok()?, row.try_get(1).ok()?))
+}
+
+/// Reads a record; `None` if it cannot be read.
+fn entry(json: &str) -> Option<Entry> {
+    Entry::deserialize(&mut serde_json::Deserializer::from_str(json)).ok()
 }

@@ -145,7 +145,13 @@ impl Batch {
         }
         let drops = self.reports.iter().filter(|(_, json)| json.is_none());
         for uuids in pieces(drops.map(|(uuid, _)| uuid.as_str()), |uuid| uuid.len()) {
-            to.run("DELETE FROM cotter_reports WHERE uuid = ANY($1)", &[Value::Texts(uuids)])?;
+            to.run("DELETE FROM cotter_reports WHERE uuid = ANY($1)", &[Value::Texts(uuids.clone())])?;
+            // Its rows are locked in the order in which servers write them.
+            to.run(
+                "DELETE FROM cotter_seen WHERE uuid IN \
+                 (SELECT uuid FROM cotter_seen WHERE uuid = ANY($1) ORDER BY uuid FOR UPDATE)",
+                &[Value::Texts(uuids)],
+            )?;
         }
         Ok(())
     }
