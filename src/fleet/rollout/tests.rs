@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::simulation::{self, End, Model, ModelSegment};
 use super::*;
 
+mod edges;
+
 /// A fleet of the test: its devices, their records, and the time.
 struct Story {
     rollout: Rollout,
