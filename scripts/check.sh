@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The checks that need neither engine nor registry: `make check`. Format, lints, the device's build, unit tests.
+# The checks that need neither engine nor registry: `make check`. Format, lints, documentation, the device's build, unit tests.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh

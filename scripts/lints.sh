@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format and lints, with and without the fleet server: what `make check` and `make test` have in common.
+# Format, lints with and without the fleet server, documentation: what `make check` and `make test` have in common.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -13,6 +13,10 @@ say "checking the lints"
 cargo clippy --locked --all-targets -- -D warnings
 say "checking the lints of the device's build, which has no server"
 cargo clippy --locked --no-default-features --lib --bin cotter -- -D warnings
+say "checking the documentation"
+# With the example, dependencies have the features that the lints and tests have, and are not compiled once more.
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items \
+    --lib --bin cotter-fleet --example manual
 if command -v shellcheck >/dev/null; then
     say "checking the shell scripts"
     shellcheck -x scripts/*.sh packaging/install.sh demo/*.sh .ci/run

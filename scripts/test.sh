@@ -11,10 +11,6 @@ arm=armv7-unknown-linux-gnueabihf
 
 scripts/prepare.sh
 scripts/lints.sh
-say "checking the documentation"
-# With the example, dependencies have the features that the lints and tests have, and are not compiled once more.
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items \
-    --lib --bin cotter-fleet --example manual
 
 # Where this user may not use the engine, the tests are built as this user and run by root.
 as_engine_user=()

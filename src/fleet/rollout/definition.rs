@@ -106,7 +106,7 @@ impl Definition {
     ///
     /// # Errors
     ///
-    /// [`BadDefinition`] for the first invalid field.
+    /// `BadDefinition` for the first invalid field.
     pub fn check(&self) -> Result<(), BadDefinition> {
         wave::check(&self.waves)?;
         let value = |field, given: String, accepts| Err(BadDefinition::Value { field, given, accepts });

@@ -4,7 +4,7 @@
 //! state and the devices to expose. It is pure, and whoever calls it stores what it returns in one write, so that a server that
 //! is killed goes on where it was.
 //!
-//! The position of a device in the order is a hash of the rollout and the device ([`position`]), so no device is moved by others that
+//! The position of a device in the order is a hash of the rollout and the device ([`position()`]), so no device is moved by others that
 //! join, leave or get another tag. A device that was exposed is a [`Member`] from then on, whatever becomes of its tags.
 
 mod definition;
