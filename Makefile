@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench bench-fleet cross deb release
+.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench bench-fleet bench-rollouts cross deb release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -13,7 +13,7 @@ build: ## the release binaries, target/release/cotter and target/server/cotter-f
 man: ## man pages and completions, into target/manual
 	@source scripts/lib.sh && cargo run --quiet --locked --example manual -- target/manual && ls -R target/manual
 
-check: ## format, lints with and without the fleet server, unit tests; needs neither engine nor registry
+check: ## format, lints with and without the fleet server, documentation, unit tests; needs neither engine nor registry
 	@scripts/check.sh
 
 test: ## format, lints and all tests, with a real engine and a real registry
@@ -42,6 +42,9 @@ bench: ## the budgets, measured beside docker-compose and the engine alone; 10 m
 
 bench-fleet: ## the fleet server with 100,000 devices, beside a bare axum; 3 min after the build; ARGS='--devices N' for another size
 	@scripts/bench-fleet.sh $(ARGS)
+
+bench-rollouts: ## how 1,000 simulated rollouts on 100,000 devices end; ARGS='--runs N' for fewer
+	@scripts/bench-rollouts.sh $(ARGS)
 
 cross: ## binaries for ARM boards, each weighed and run under qemu with a real engine; ZIG=1 for older systems
 	@ZIG=$(ZIG) scripts/cross.sh
