@@ -211,7 +211,7 @@ fn check_size(before: &Variables, after: &Variables) -> Result<(), Refusal> {
         check_range("number of variables of a fleet or device", Some(count), 0..=MOST)?;
     }
     if bytes > bytes_before {
-        // The size itself is not told, because secret values are part of it.
+        // The error does not say the size, because secret values are part of it.
         if bytes > LARGEST {
             return Err(Refusal::VariablesTooLarge { most: LARGEST });
         }
@@ -219,7 +219,7 @@ fn check_size(before: &Variables, after: &Variables) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Returns the size of a value. That of a secret one is rounded up, so that nobody can measure it by filling up the rest.
+/// Returns the size of a value. That of a secret one is rounded up, so that it cannot be measured by filling up the rest.
 fn size(Variable { value, is_secret }: &Variable) -> usize {
     if *is_secret { value.len().next_multiple_of(256) } else { value.len() }
 }
