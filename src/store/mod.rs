@@ -12,7 +12,7 @@
 //! ```text
 //! <dir>/                 0700, locked while a store is open
 //!   db/                  sled's folder
-//!   db.opening[-again]   exist only while the database is opened; left behind if opening ended the process
+//!   db.opening[-again]   exist while the database is being opened, and afterwards if the process died meanwhile
 //!   db.corrupt-<n>/      damaged databases that were set aside, at most two
 //!   mirror-a.json mirror-b.json
 //! ```
@@ -298,7 +298,7 @@ impl Inner {
             done = self.database.as_mut().map_or(Ok(()), |database| database.write(next));
         }
         if done.is_err() {
-            self.database = None; // sled's errors stick to the handle
+            self.database = None; // after an error, every call on this handle of sled fails
         }
         done
     }
