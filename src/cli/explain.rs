@@ -1,6 +1,7 @@
 //! `cotter explain`: why a device does not run what it should, and what clears each cause.
 //!
-//! Reads only the status document. The list of causes, with a remedy for each, is made here.
+//! Reads only the status document of the agent. This module derives the list of causes from it, with a remedy for
+//! each.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ pub(super) struct Link {
     retry_in_s: Option<u64>,
     /// What an operator can do.
     remedy: String,
-    /// How the services failed that this is about, and what they wrote last.
+    /// How the services of this cause failed, and what they wrote last.
     evidence: Vec<EvidenceStatus>,
 }
 
@@ -100,7 +101,7 @@ fn heading(app: &AppStatus) -> String {
     format!("{}: should run {wanted} ({update}), {accepted}", app.name)
 }
 
-/// A cause that concerns the complete device.
+/// Creates a cause that concerns the device and not one app.
 fn of_device(reason: &str, why: &str, remedy: &str) -> Link {
     Link {
         app: None,
@@ -114,7 +115,7 @@ fn of_device(reason: &str, why: &str, remedy: &str) -> Link {
     }
 }
 
-/// What is wrong with the connection to the cloud.
+/// Returns the causes that concern the cloud: polls, reports, a move.
 fn of_cloud(cloud: &CloudStatus) -> Vec<Link> {
     let next = cloud.next_poll.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
     let left = next.map(|at| at.duration_since(host::now()).as_secs());
@@ -142,7 +143,7 @@ fn of_cloud(cloud: &CloudStatus) -> Vec<Link> {
     links
 }
 
-/// Returns every cause, those that concern the complete device first.
+/// Returns every cause, those that concern the device first. With `service`, leaves out those of other services.
 pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Link> {
     let mut links = Vec::new();
     if let Some(error) = &document.engine_error {
@@ -179,16 +180,17 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
     links
 }
 
-/// What to do about rejected variables of a release that runs with others.
+/// What to do if the accepted release was rejected with new variables.
 const REJECTED_VARIABLES: &str = "the release is good, and its new variables are not: change them with `cotter env` at the fleet server; `cotter retry` tries these again";
 
-/// Returns whether a wait says that the accepted release was rejected with other variables.
+/// Returns `true` if a wait says that the accepted release was rejected with other variables.
 fn is_about_variables(document: &StatusDocument, waiting: &WaitingStatus) -> bool {
     let app = document.apps.iter().find(|app| Some(&app.uuid) == waiting.app.as_ref());
     waiting.reason == "rejected" && app.is_some_and(|app| app.target.is_some() && app.target == app.current)
 }
 
-/// Returns the evidence for a wait: of its service, else of all services of the app's wanted release.
+/// Returns the evidence for a wait: that of its service in any release or, for a wait of an app, that of all services
+/// of the wanted release.
 fn evidence(document: &StatusDocument, waiting: &WaitingStatus) -> Vec<EvidenceStatus> {
     if !["rejected", "degraded", "unhealthy"].contains(&waiting.reason.as_str()) {
         return Vec::new();

@@ -30,9 +30,9 @@ pub struct Start {
     pub interval: Duration,
     /// Time between polls as set by the target in force; `None` if it sets none.
     pub wanted_interval: Option<Duration>,
-    /// Longest time that a poll asks its cloud to wait for a new target. Zero: none.
+    /// Longest time that a poll asks its cloud to wait for a new target. Zero: polls are answered at once.
     pub wait: Duration,
-    /// The names that apps of this cloud have on this device, if it was moved here.
+    /// The local names of this cloud's apps on this device, if the device was moved to this cloud.
     pub apps: LocalApps,
 }
 
@@ -59,17 +59,17 @@ pub struct Poller {
     parking: Parking,
 }
 
-/// The last request whether the cloud still has this device, and its answer.
+/// The last time when the cloud was asked whether it still has this device, and its answer.
 struct Doubt {
     asked: Instant,
     is_deleted: bool,
 }
 
-/// Shortest time between two requests whether the cloud still has this device.
+/// Shortest time between two such requests.
 const ASK_EVERY: Duration = Duration::from_secs(3600);
 
-/// Longest time between two attempts to reach a cloud that lets polls wait, whatever the interval: its operators expect
-/// devices to be there.
+/// Longest time between two attempts to reach a cloud that lets polls wait, even if the interval is longer: its
+/// operators expect that devices return soon after an outage.
 const RETURN_WITHIN: Duration = Duration::from_secs(45);
 
 impl Poller {
@@ -87,13 +87,14 @@ impl Poller {
         Self { client, start, target, report, times, poll_now, refused: None, doubt: None, parking }
     }
 
-    /// Polls at once, then after every interval plus up to 10 %, and whenever `poll_now` is notified. Where the cloud lets a
-    /// poll wait for a new target, the next one follows within a second instead, and `poll_now` ends a wait. After a failure
-    /// it waits about 15 s, then longer, up to about one interval, or as long as the cloud asks for. Returns when `stop` is
-    /// cancelled.
+    /// Polls at once, then after every interval plus up to 10 %, and whenever `poll_now` is notified. If the cloud
+    /// lets a poll wait for a new target, the next poll follows within a second of the answer instead, and `poll_now`
+    /// ends a poll that waits. After a failure the next attempt follows after about 15 s, then later and later, up to
+    /// one interval (45 s if the cloud lets polls wait), but never sooner than the cloud asks for. Returns when
+    /// `stop` is cancelled.
     ///
-    /// A body that cannot be parsed is reported and dropped. The target and its etag stay, so the next poll fetches the
-    /// body again.
+    /// A target that cannot be parsed is reported and dropped. The target in force and its etag stay, so the next
+    /// poll fetches the new one again.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::up_to(self.interval());
         loop {
@@ -148,7 +149,7 @@ impl Poller {
         }
     }
 
-    /// Returns how long to wait for the next poll.
+    /// Returns how long to wait before the next poll.
     fn delay(&self, next: Next) -> Duration {
         match next {
             Next::Interval => with_jitter(self.interval()),
@@ -190,8 +191,8 @@ impl Poller {
         self.start.wanted_interval.unwrap_or(self.start.interval)
     }
 
-    /// Takes over the etag of an unchanged target if only its position is another one, so that a server whose records are older
-    /// does not send an older target (docs/postgresql.md, "What holds").
+    /// Stores the etag of an unchanged target if it differs only in the position, which is the part after the last
+    /// dot. So a server with older records does not send an older target (docs/postgresql.md, "What holds").
     fn follow(&mut self, etag: Option<String>) {
         let target = |etag: &str| etag.rsplit_once('.').map(|(target, _)| target.to_owned());
         let is_same = |etag: &String| {
@@ -202,7 +203,8 @@ impl Poller {
         }
     }
 
-    /// Hands on a target. Returns whether it is another one than before.
+    /// Publishes a new target, if there is one that can be parsed. Returns `true` if it has another etag than the
+    /// target before.
     fn take(&mut self, state: State) -> bool {
         let (etag, body) = match state {
             State::Changed { etag, body } => (etag, body),
@@ -240,7 +242,7 @@ impl Poller {
         self.refused = Some(why);
     }
 
-    /// Reports that the next poll has begun, if there was a pause before it. It waits for as long as it `asked`.
+    /// If there was a pause before this poll, reports that the pause is over. The poll asks to wait for `asked`.
     fn end_pause(&self, asked: Option<Duration>) {
         self.report.send_if_modified(|report| {
             let has_paused = report.pause.take().is_some();
@@ -251,8 +253,9 @@ impl Poller {
         });
     }
 
-    /// Reports an answer, and a next poll after `wait`. If that poll waits at the cloud, the one after it is reported, so that
-    /// the time is not over while it waits. `pause`: why it does not begin at once.
+    /// Reports an answer, and the next poll after `wait`. If that poll will itself wait at the cloud, its wait is
+    /// added, so that the reported time is not in the past while it waits. `pause`: why the next poll does not begin
+    /// at once.
     fn report_success(&self, wait: Duration, pause: Option<&str>) {
         let is_parked = self.parking.is_honoured() && pause.is_none();
         let parked = self.parking.ask().filter(|_| is_parked).unwrap_or_default();
@@ -294,7 +297,7 @@ impl Poller {
     }
 }
 
-/// Returns why a next poll is later than a moment from now.
+/// Returns why the next poll begins more than a second from now.
 fn pause(next: Next, is_new: bool) -> Option<&'static str> {
     let is_long = matches!(next, Next::After(pause) if pause > Duration::from_secs(1));
     is_long.then_some(match is_new {

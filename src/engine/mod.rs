@@ -68,7 +68,7 @@ pub struct About {
     pub data_root: String,
     /// The architecture of its machine, as images name it: `amd64`, `arm64`, `arm`, ...
     pub architecture: String,
-    /// Whether its version is known not to unpack image layers that are packed with zstd.
+    /// Whether this version of the engine cannot unpack image layers that are packed with zstd.
     pub lacks_zstd: bool,
 }
 
@@ -86,9 +86,9 @@ pub struct RunRecord {
 /// An event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A container of ours has started, ended, gone or changed its health.
+    /// A container of ours has started, has ended, was removed, or has another health.
     Changed,
-    /// A container of ours was started again after it had ended without being stopped.
+    /// The engine has restarted a container of ours that had ended by itself.
     Restarted { app: AppId, service: ServiceName },
     /// A container of ours has ended.
     Ended { container: ContainerId, end: LastEnd },
@@ -173,19 +173,20 @@ pub trait Inspect: Send + Sync {
 
     /// A stream with one item whenever a container of ours starts, ends, is removed or changes its health.
     ///
-    /// It ends with an error when the engine ends. Open it again then and observe first, because events in between,
-    /// including restarts, are lost.
+    /// It ends with an error when the connection to the engine ends. Then open it again and observe, because events
+    /// in between, including restarts, are lost.
     fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send;
 }
 
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
     /// Downloads an image, for `platform` or else for the engine's own machine. Returns the bytes that came from the
-    /// registry, as far as the engine reports them. The registry is shown `pass` and nothing else.
+    /// registry, as far as the engine reports them. `pass` has the only credentials that the registry gets.
     ///
-    /// Sends its progress whenever the percentage changes, at least once a second while something comes, and once more at its
-    /// end, also when it fails: the last message has all bytes that came. Gives up when the registry sends nothing for the time that was set.
-    /// Dropping the future drops the download with all it had fetched.
+    /// Sends its progress whenever the percentage changes, at least once a second while data arrives, and once more
+    /// at its end, also when it fails. The last message has the total of the bytes. Fails if the engine reports
+    /// nothing for the stall timeout of the settings. Dropping the future ends the download, and what it has fetched
+    /// is lost.
     ///
     /// # Errors
     ///
@@ -211,9 +212,10 @@ pub trait Operate: Inspect {
 
     /// Creates a container, stopped, connected to all its networks, with the volumes it mounts.
     ///
-    /// An interrupted call leaves no container, or one that is observed as dead. A missing network fails only the
-    /// start, and so does a container whose namespaces it joins and that does not run. A name that is taken is an
-    /// error: observe again then, because an earlier call may have worked although its answer was lost.
+    /// An interrupted call leaves no container, or one that is observed as dead. If a network is missing, or a
+    /// container whose namespaces it joins does not run, this call succeeds and the start fails (with podman, a
+    /// missing network already fails this call). A name that is taken is an error. Then observe again, because an
+    /// earlier call may have created the container although its answer was lost.
     fn create(&self, new: NewContainer<'_>) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Disconnects a stopped container from all its networks, which must exist, and connects it to them again.

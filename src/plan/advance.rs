@@ -48,8 +48,8 @@ fn advance(draft: &mut Draft<'_>, goal: &Goal<'_>) {
     _ = finish(draft, goal);
 }
 
-/// Handles what must not wait: rejects a release that failed its trial, then stops or restarts services for an
-/// operator.
+/// Adds the steps that must not wait for anything: rejects a release that failed its trial, then stops or restarts
+/// services for an operator.
 fn react(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     trial::reject_failed(draft, goal)?;
     restart::follow_operator(draft, goal.app)
@@ -97,7 +97,7 @@ fn remove_broken(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
 }
 
 /// Adds a wait for every service that does not run well. If there is a release to go back to, only services that the
-/// new release changed delay its acceptance. The others are only reported.
+/// new release changed delay the acceptance of the new release. The others are only reported.
 fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
     let mut concern = CLEAR;
@@ -114,7 +114,7 @@ fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         let is_same = |w: &Waiting| {
             w.app.as_ref() == Some(app.id) && w.service.as_ref() == Some(slot.name) && w.reason == reason
         };
-        // An earlier wait for the same reason is kept, because it says more: that restarts did not help.
+        // An earlier wait for the same reason is kept, because it also says that restarts did not help.
         if !draft.plan.waiting.iter().any(is_same) {
             draft.wait(Some(app.id), Some(slot.name), reason, words::trouble(seen), None);
         }
@@ -130,7 +130,8 @@ fn report_halted(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     }
 }
 
-/// Returns why a container that should run is not well. `None` if it is, or if it has exited with 0.
+/// Returns the reason of a wait for a container that should run: it is starting or unhealthy. `None` if it runs well,
+/// or has exited with 0.
 fn trouble(seen: &ObservedService) -> Option<Reason> {
     match (seen.state, seen.health) {
         (ContainerState::Running, Health::Unchecked | Health::Healthy)
@@ -180,8 +181,8 @@ pub(super) fn unlock(draft: &mut Draft<'_>, app: AppSituation<'_>) {
     }
 }
 
-/// Returns `true` if our own lock files exist and are not needed any more. They are needed during a trial and on the
-/// way back from it, and while a container is about to be stopped or started. The trial of a first release does not
+/// Returns `true` if our own lock files exist and are not needed any more. They are needed during a trial, during the
+/// rollback after it, and while a container is about to be stopped or started. The trial of a first release does not
 /// need them, because there is nothing to go back to.
 fn may_unlock(draft: &Draft<'_>, app: AppSituation<'_>) -> bool {
     let is_tried = app.accepted().is_some() && app.ledger.is_some_and(|ledger| ledger.trial.is_some());

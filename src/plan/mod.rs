@@ -4,18 +4,18 @@
 //! one stage of steps. The reconciler runs the stage, observes again and plans again. So no progress is held in memory,
 //! and a restart at any point is harmless.
 //!
-//! The order for an app: pull all images, create the networks, create all containers (stopped), stop and start service
-//! by service, and watch the release on trial. Then the release is accepted and what it replaced is removed, or it is
-//! rejected and the accepted release comes back from its stopped containers. The *accepted release* is the one that was
-//! accepted last: `good` in the ledger. No container is stopped before everything that replaces it is ready, except for
-//! the services in `takeover`. None at all is stopped while an operator holds the device.
+//! The order for an app: pull all images, create the networks, create all containers (stopped), stop and start
+//! service by service, and watch the release on trial. Then the release is accepted and what it replaced is removed,
+//! or it is rejected and the accepted release comes back from its stopped containers. The *accepted release* is the
+//! one that was accepted last: `good` in the ledger. A container is stopped only after everything that replaces it is
+//! ready; module `takeover` has the exceptions. While an operator holds the device, no container is stopped at all.
 //!
 //! | module | what for |
 //! | --- | --- |
 //! | `planner`, `advance` | the plan of the device, and the list of concerns of one app: begin reading here |
 //! | `situation`, `app`, `slots`, `containers` | pure questions about the device, one app, its services, one container |
 //! | `draft` | the plan under construction, and `Concern`, the result of each concern |
-//! | `preflight`, `pull`, `networks`, `create`, `gate`, `trial`, `swap` | the concerns, in their order |
+//! | `preflight`, `pull`, `networks`, `create`, `gate`, `trial`, `swap` | the concerns; `advance` has their order |
 //! | `takeover` | services whose predecessor stops before their image is pulled or their network is created |
 //! | `fallback` | the accepted release, while the wanted one is not ready |
 //! | `restart` | stops and restarts of single services |

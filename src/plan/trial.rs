@@ -8,19 +8,19 @@ use super::slots::{Goal, Slot};
 use super::takeover::is_pulled_after_stop;
 use super::{create, pull, words};
 
-/// How often the engine may restart a container on trial before that counts as a crash loop.
+/// If the engine has restarted one container this many times, the release on trial is rejected.
 const RESTARTS: u64 = 3;
 
-/// How often the device may boot during one trial.
+/// If the device has booted this many times during one trial, the release is rejected.
 const BOOTS: u32 = 3;
 
-/// How often the same container may fail to start.
+/// If one container has failed to start this many times, the release on trial is rejected.
 const STARTS: u32 = 3;
 
 /// Rejects a release whose trial has failed.
 ///
-/// If there is no accepted release to go back to, it stays up instead, a wait says what is wrong with it, and it is
-/// accepted if it gets well.
+/// If there is no accepted release to go back to, the release keeps running instead, a wait says what is wrong with
+/// it, and it is accepted when it becomes healthy.
 pub(super) fn reject_failed(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let Some(why) = failure(goal) else { return CLEAR };
     let app = goal.app.id;
@@ -44,8 +44,8 @@ pub(super) fn begin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     PENDING
 }
 
-/// Returns `true` if something of the release is about to start, or runs and was never tried. A release that only
-/// drops a service is tried as well, because the other services are affected by that.
+/// Returns `true` if a container of the release is about to start, or runs although the release was never on trial. A
+/// release that only drops a service has a trial, too, because the other services may depend on that service.
 fn must_begin(goal: &Goal<'_>) -> bool {
     if goal.is_accepted() || goal.trial().is_some() {
         return false;
@@ -54,8 +54,8 @@ fn must_begin(goal: &Goal<'_>) -> bool {
     goal.slots.iter().any(starts) || goal.lacks_trial() || goal.dropped().any(is_up)
 }
 
-/// Waits until the release has been well for its full soak. A release that changed no container has no trial, and
-/// needs no soak if another one was accepted before it.
+/// Waits until the release has been healthy for its full soak. A release that changes no container has no trial. If
+/// another release was accepted before it, it needs no soak either.
 pub(super) fn soak(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
     if goal.trial().is_none() && app.accepted().is_some() {
@@ -70,8 +70,8 @@ pub(super) fn soak(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     PENDING
 }
 
-/// What is wrong with a release on trial, or why it will never be; `None` while it may still get well, and while the device
-/// is held.
+/// Returns why the trial of a release has failed, or why the release cannot even be created. `None` while it may
+/// still become healthy, and while the device is held.
 fn failure(goal: &Goal<'_>) -> Option<String> {
     let app = goal.app;
     if app.is_held() {
@@ -100,7 +100,7 @@ fn failure(goal: &Goal<'_>) -> Option<String> {
 
 fn failure_of_container(slot: &Slot<'_>) -> Option<String> {
     let seen = slot.container?;
-    // A container that we stopped is about to start again. How it ended says nothing about this trial.
+    // A container that we stopped is about to be started again. Its exit code says nothing about this trial.
     let is_to_continue = !is_up(seen) && slot.app.was_stopped(seen);
     if !slot.app.is_new(seen) || is_to_continue {
         return None;
@@ -129,7 +129,7 @@ fn failure_to_start(slot: &Slot<'_>, seen: &ObservedService) -> Option<String> {
     failed.map(|(_, cooling)| format!("does not start: {}", cooling.why))
 }
 
-/// Why the engine will never create the container of a service.
+/// Returns why the engine will never create the container of a service.
 fn failure_to_create(goal: &Goal<'_>, slot: &Slot<'_>) -> Option<String> {
     if slot.container.is_some() {
         return None;
@@ -139,7 +139,8 @@ fn failure_to_create(goal: &Goal<'_>, slot: &Slot<'_>) -> Option<String> {
     Some(format!("{} cannot be created: {}", slot.name, cooling.why))
 }
 
-/// Why the image of a service was given up, when its predecessor has stopped for it.
+/// Returns why the image of a service cannot be pulled, if its predecessor was stopped before the pull and the agent
+/// gave up.
 fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
     if !is_pulled_after_stop(slot) {
         return None;

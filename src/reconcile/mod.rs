@@ -66,7 +66,7 @@ pub use remove_apps::{Removed, count_apps, remove_apps};
 use trials::Trials;
 use wakeups::{Inputs, Next};
 
-/// Shortest time between two observations while a plan waits.
+/// Shortest pause before the next observation, for a wait that ends at a known time.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// How the reconciler waits, and how much it does at once.
@@ -104,8 +104,8 @@ pub fn forecast(outlook: &Outlook) -> Forecast {
 
 /// Reconciles until `stop` is cancelled or every target sender is dropped.
 ///
-/// The current stage is finished first, so the caller must allow for the longest stop grace. Downloads under way are
-/// dropped.
+/// Services whose steps of the current stage have begun are finished first, so the caller must allow for the longest
+/// stop grace. Downloads in progress are dropped.
 pub async fn run<E, M, H>(
     engine: Arc<E>,
     host: Arc<H>,
@@ -194,8 +194,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         let is_new = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
         if is_new {
-            // The first target after a start is the stored one, if there is one. The ledger's download costs belong to
-            // it.
+            // The first target after a start is the stored one, if there is one. The download costs in the ledger are
+            // those of that target.
             let is_another = self.delivered.is_some();
             plan::forget_downloads(Arc::make_mut(&mut self.ledger), &delivered.target, is_another);
             self.save_ledger().await;
@@ -262,12 +262,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.until_due(&plan)
     }
 
-    /// Postpones steps that succeeded a moment ago and are planned again, and the steps that follow them in their service.
-    /// The engine confirmed them but does not show their effect. They count as failed, so the loop does not spin.
+    /// Postpones steps that succeeded a moment ago and are planned again, and other steps of their services. The
+    /// engine confirmed the repeated steps but does not show their effect. They count as failed, so that the loop
+    /// does not repeat them without a pause.
     fn postpone_repeated(&mut self, stage: Vec<Step>) -> Vec<Step> {
         let (again, fresh): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|step| self.attempts.was_just_done(step));
-        // The next step of the same service, e.g. the start of a successor, needs the effect.
+        // A later step of the same service, e.g. the start of a successor, needs that effect.
         let is_after =
             |step: &Step| again.iter().any(|s| s.service().is_some() && s.service() == step.service());
         let fresh = fresh.into_iter().filter(|step| !is_after(step)).collect();

@@ -21,7 +21,7 @@ use super::{HostAccess, Memory, Reconciler};
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Runs a stage. Saves what it is about to do before it begins, and the outcomes at its end.
     ///
-    /// When `stop` is cancelled, steps that have begun are finished and no other is begun.
+    /// When `stop` is cancelled, services whose steps have begun run theirs to the end, and no other service begins.
     pub(super) async fn run_stage(&mut self, mut stage: Vec<Step>, stop: &CancellationToken) {
         self.collect_for_rejections(&mut stage).await;
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
@@ -85,7 +85,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 }
 
 impl<E, M, H> Reconciler<E, M, H> {
-    /// Returns the platform for which a service of a wanted or good release asks for an image.
+    /// Returns the `platform` of the first service that uses this image, in a wanted or good release. `None` if it
+    /// sets none.
     fn platform_of(&self, image: &ImageRef) -> Option<Platform> {
         let wanted = self.delivered.iter().flat_map(|delivered| delivered.target.apps.values());
         let wanted = wanted.filter_map(TargetApp::release);
@@ -95,7 +96,8 @@ impl<E, M, H> Reconciler<E, M, H> {
     }
 }
 
-/// Splits a stage: one chain for each service, one for every other step.
+/// Splits a stage into chains: one for each service with its steps in order, and one for every step without a
+/// service.
 fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
     let mut chains: Vec<Vec<Step>> = Vec::new();
     let mut of_service = BTreeMap::new();
@@ -114,7 +116,7 @@ fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
     chains
 }
 
-/// Runs steps. Borrows all that they need and changes none of it.
+/// Runs steps. It borrows their inputs and changes none of them.
 pub(super) struct StepRunner<'a, E, H> {
     engine: &'a E,
     pub(super) host: &'a H,
@@ -157,8 +159,9 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
         outcomes
     }
 
-    /// Runs a stop and the start that follows it as one call, so that the start begins while the engine still cleans up
-    /// after the stop. Returns both outcomes; `None` if the two need the same port or address and must run in turn.
+    /// Runs a stop and the start that follows it as one call, so that the start begins while the engine still cleans
+    /// up after the stop. Returns both outcomes. `None`, and nothing was done, if these are not a stop and a start,
+    /// or if the new container has a host port or a fixed address, which the old one may still use.
     async fn swap(
         &self,
         stop: &ResolvedStep<'_>,
@@ -244,7 +247,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
         outcome(step, result)
     }
 
-    /// Creates the lock folder of a service. If that fails, the engine creates it, and only root can lock.
+    /// Creates the lock folder of a service. If that fails, the engine creates it when it mounts it, and only root
+    /// can write lock files there.
     fn prepare_lock_folder(&self, app: &App, service: &ServiceName) {
         if let Err(error) = self.host.prepare(app.number, service) {
             debug!(app = %app.id, %service, error = with_causes(&error), "lock folder cannot be created");
@@ -267,8 +271,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
         spec.joins().map(|(_, name)| container(name)).collect()
     }
 
-    /// Locks all services of an app, so that from now on it waits for us. Locks of the app that an order overrides, or that
-    /// do not count, are removed first.
+    /// Writes our lock files for all services of an app, so that from now on the app waits for the agent. First
+    /// removes lock files of the app that an order overrides, or that do not count.
     fn lock(&self, app: &AppId) -> Outcome {
         let Some((owner, Some(release))) = wanted(self.known.target, app) else { return no_longer_wanted() };
         let ledger = self.known.ledger.apps.get(app);
@@ -293,7 +297,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
             LockError::Held { .. } => Outcome::Retry { after: None, why },
             LockError::Unusable { .. } if is_locked() => Outcome::Retry { after: None, why },
             LockError::Unusable { .. } => {
-                // An app cannot hold a lock in a folder where none can be written.
+                // No lock file can be written there, so the app cannot hold a lock either.
                 debug!(%app, error = why, "no lock can be taken");
                 Outcome::Done
             }
@@ -312,9 +316,9 @@ fn no_longer_wanted() -> Outcome {
     Outcome::Retry { after: None, why: "it is not wanted any more".to_owned() }
 }
 
-/// Turns the result of an engine call into the outcome of its step. A missing image counts as failed, because a person
-/// must push it, and so does a container that the engine will never create. All other errors may pass and are retried
-/// without end.
+/// Turns the result of an engine call into the outcome of its step. `Failed` for a missing image, because a person
+/// must push it, and for a container that the engine will never create. All other errors may pass, and the step is
+/// tried again without a limit.
 pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
@@ -328,8 +332,8 @@ pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
     }
 }
 
-/// Returns whether the engine will never create this container: it calls the request itself wrong. A path of the host may
-/// appear later, although the engine gives the same status.
+/// Returns `true` if the engine will never create this container, because it answers that the request itself is
+/// invalid (400). A missing path of the host has the same status, but may appear later.
 fn is_for_good(error: &EngineError) -> bool {
     matches!(error, EngineError::Refused { status: 400, message, .. } if !message.contains("source path does not exist"))
 }

@@ -1,17 +1,18 @@
 //! Keeps the device's identity, last target and ledger across power cuts.
 //!
-//! A database (sled) and two mirror files in one folder. After a save returns `Ok`, the value is on disk in the
-//! database and in a mirror, and either of them is enough to restore it (`choose.rs` has the table of power cuts). A
-//! damaged store is set aside, rebuilt and reported; it is never fatal. If the disk refuses a write, the copy in memory
-//! stays in force, and the next save writes everything that is outstanding.
+//! The store is a database (sled) and two mirror files in one folder. Each save writes the database and one of the
+//! mirrors, which take turns. After a save returns `Ok`, the value is on disk in both, and either of them is enough
+//! to restore it; the other mirror is one save behind (`choose.rs` lists what a power cut leaves). A damaged store is
+//! set aside, rebuilt and reported; it is never fatal. If the disk refuses a write, the copy in memory stays in
+//! force, and the next save writes everything that is outstanding.
 //!
-//! The room knows nothing of HTTP, the engine or plans. It writes nothing if nothing changed, and has no task of its
-//! own. Calls block for a few fsyncs, so `daemon` makes them on a blocking thread.
+//! The room knows nothing of HTTP, the engine or plans. It writes nothing if nothing changed, and spawns no task.
+//! Calls block for a few fsyncs, so `daemon` makes them on a blocking thread.
 //!
 //! ```text
 //! <dir>/                 0700, locked while a store is open
 //!   db/                  sled's folder
-//!   db.opening[-again]   exist only while the database is opened; left behind if opening ended the process
+//!   db.opening[-again]   exist while the database is being opened, and afterwards if the process died meanwhile
 //!   db.corrupt-<n>/      damaged databases that were set aside, at most two
 //!   mirror-a.json mirror-b.json
 //! ```
@@ -58,7 +59,8 @@ struct Inner {
     /// `None`: it must be opened before the next write.
     database: Option<Database>,
     mirrors: Mirrors,
-    /// Whether `truth` may replace what is on disk (see [`choose::Choice::hidden`]).
+    /// `false` while an unreadable copy may be newer than `truth`. Then `truth` must not be written (see
+    /// [`choose::Choice::hidden`]).
     is_complete: bool,
     /// Everything that was saved, on disk or not.
     truth: Remembered,
@@ -207,10 +209,10 @@ impl Inner {
         }
     }
 
-    /// Reads all copies and takes over the best one, except for values that this process has saved itself.
+    /// Reads all copies and loads the newest intact one, except for values that this process has saved itself.
     ///
-    /// Moves unusable files away; writes nothing else. After an error that is not fatal, memory has what could be read,
-    /// and nothing may be written until a later call succeeds.
+    /// Moves damaged files away, and changes nothing else on the disk. After an error that is not fatal, memory has
+    /// what could be read, and nothing may be written until a later call succeeds.
     fn read(&mut self, notes: &mut Vec<Recovery>) -> Result<(), StoreError> {
         if self.lock.is_none() {
             self.lock = Some(folder::hold(&self.dir)?);
@@ -244,7 +246,7 @@ impl Inner {
         choice.hidden.map_or(Ok(()), Err)
     }
 
-    /// Takes over what was read, except for values that this process has saved itself.
+    /// Loads what was read into memory, except for values that this process has saved itself.
     fn adopt(&mut self, found: Remembered) -> Result<(), StoreError> {
         let ours = std::mem::take(&mut self.truth);
         self.truth = Remembered {
@@ -296,7 +298,7 @@ impl Inner {
             done = self.database.as_mut().map_or(Ok(()), |database| database.write(next));
         }
         if done.is_err() {
-            self.database = None; // sled's errors stick to the handle
+            self.database = None; // after an error, every call on this handle of sled fails
         }
         done
     }
@@ -326,7 +328,8 @@ impl Inner {
     }
 }
 
-/// Returns an error that must end the daemon as an error, and everything else as a copy to choose from.
+/// Returns `Err` for an error that must end the daemon. Everything else is a copy to choose from, even if it is
+/// damaged or cannot be read now.
 fn database_or_fatal(found: Found) -> Result<Found, StoreError> {
     match found {
         Found::Unreadable(error) if error.is_fatal() => Err(error),

@@ -4,12 +4,12 @@
 //! returns the [`Change`]s that it would make, or the [`Refusal`] with the rule that forbids it. It changes nothing;
 //! [`World::apply`] makes the changes. So a dry run is an act whose changes are dropped, and "all or none" needs no undo.
 //!
-//! The target of a device is its own pin, or else the release of a rollout that exposes it, or else the `target` of its
-//! fleet (see [`World::target_of`]). As on openBalena
-//! (proved by the recordings in `tests/fixtures/openbalena`), the target of a fleet is a stored field that events change:
+//! The target of a device is its own pin, or else the release of a rollout that exposes it, or else the `target` of
+//! its fleet (see [`World::target_of`]). The target of a fleet is a stored field, as on openBalena (the recordings in
+//! `tests/fixtures/openbalena` show it). It changes by these rules:
 //!
-//! - While a fleet tracks latest, a release that becomes trackable, or is no longer trackable, sets the field to the
-//!   newest trackable release, by start timestamp.
+//! - While a fleet tracks latest, the field is set to the newest trackable release, by start timestamp, whenever a
+//!   release becomes trackable or is no longer trackable.
 //! - If no trackable release is left, the field keeps its value, so that invalidating the only release does not stop all
 //!   devices of a fleet.
 //! - Pinning the fleet ends the tracking and sets the field.
