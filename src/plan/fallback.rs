@@ -29,12 +29,22 @@ pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
 }
 
 /// Brings the accepted release back if an app was refused in the middle of a trial, which is not watched any more.
-/// Otherwise a refused app stays as it is.
+/// Otherwise a refused app stays as it is, except that the orders of an operator are followed.
 pub(super) fn restore_refused(draft: &mut Draft<'_>, app: AppSituation<'_>) {
+    if restart::follow_operator(draft, app).is_break() {
+        return;
+    }
     let Some(accepted) = app.accepted() else { return };
     let goal = Goal::new(app, accepted);
-    if is_replaced(app) && check_way_back(draft, &goal).is_continue() {
-        _ = swap_back(draft, &goal);
+    if is_replaced(app) {
+        if check_way_back(draft, &goal).is_continue() {
+            _ = swap_back(draft, &goal);
+        }
+        return;
+    }
+    let was_stopped = |slot: &&Slot<'_>| slot.container.is_some_and(|seen| app.was_stopped(seen));
+    for slot in goal.slots.iter().filter(was_stopped) {
+        restore(draft, &goal, &goal, slot);
     }
 }
 

@@ -47,6 +47,42 @@ fn a_service_that_an_operator_stopped_stays_so() {
 }
 
 #[test]
+fn an_operator_stops_starts_and_restarts_services_of_a_refused_app() {
+    check(&[
+        (
+            "it is stopped",
+            "target refused, good 1, halted web@1, db@1 running, web@1 running",
+            "stop web web-1, wait all refused",
+        ),
+        (
+            "and stays so",
+            "target refused, good 1, halted web@1, db@1 running, web@1 exited, stopped web@1",
+            "wait all refused",
+        ),
+        (
+            "until it is started",
+            "target refused, good 1, db@1 running, web@1 exited, stopped web@1",
+            "start web web-1, wait all refused",
+        ),
+        (
+            "it is restarted",
+            "target refused, good 1, restart web@1, db@1 running, web@1 running",
+            "stop web web-1, start web web-1, wait all refused",
+        ),
+        (
+            "what ended by itself stays as it is",
+            "target refused, good 1, db@1 running, web@1 exited",
+            "wait all refused",
+        ),
+        (
+            "not while held",
+            "target refused, good 1, hold, halted web@1, web@1 running, db@1 running",
+            "wait all refused",
+        ),
+    ]);
+}
+
+#[test]
 fn a_service_that_an_operator_restarts() {
     check(&[
         (

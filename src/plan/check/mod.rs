@@ -14,6 +14,8 @@ use super::situation::Situation;
 use super::takeover::may_stop_first;
 use super::{leftovers, networks};
 
+mod refused;
+
 /// Returns the safety rules that the plan breaks, in words. An empty list means that it is safe to run.
 #[must_use]
 pub fn violations(at: &Situation, plan: &Plan) -> Vec<String> {
@@ -81,7 +83,7 @@ impl<'a> Checked<'a> {
     }
 
     fn violation(&self) -> Option<&'static str> {
-        if self.is_refused && !self.is_way_back() {
+        if self.is_refused && !self.is_way_back() && !self.is_ordered() {
             return Some("its app is refused and must stay as it is");
         }
         match self.step {
@@ -125,41 +127,6 @@ impl<'a> Checked<'a> {
             },
             Step::Pull { .. } | Step::MeasureImage { .. } | Step::CreateNetwork { .. } => None,
         }
-    }
-
-    /// Returns `true` if the step belongs to the way back from a trial that was cut off. A refused app takes no other.
-    fn is_way_back(&self) -> bool {
-        let is_accepted_spec = |container| self.find(container).map(|seen| is_of(self.accepted, seen));
-        let is_back = match self.step {
-            Step::Stop { container, .. } | Step::Kill { container, .. } => {
-                is_accepted_spec(container) == Some(false)
-            }
-            Step::Start { container, .. } | Step::Reconnect { container, .. } => {
-                is_accepted_spec(container) == Some(true)
-            }
-            Step::CreateNetwork { network, config_hash, .. } => self
-                .accepted
-                .and_then(|accepted| accepted.networks.get(network))
-                .is_some_and(|spec| spec.config_hash == *config_hash),
-            Step::RemoveNetwork { id, .. } => self
-                .accepted
-                .zip(self.app)
-                .is_some_and(|(accepted, app)| self.is_in_the_way(app, accepted, id)),
-            Step::Fence { .. } | Step::Unlock { .. } => true,
-            Step::Pull { .. }
-            | Step::MeasureImage { .. }
-            | Step::RemoveByForce { .. }
-            | Step::Park { .. }
-            | Step::Heal { .. }
-            | Step::Create { .. }
-            | Step::Remove { .. }
-            | Step::RemoveImage { .. }
-            | Step::Try { .. }
-            | Step::Reject { .. }
-            | Step::Accept { .. }
-            | Step::Forget { .. } => false,
-        };
-        is_back && (self.accepted.is_some() || matches!(self.step, Step::Unlock { .. }))
     }
 
     fn stop(&self, container: &ContainerId) -> Option<&'static str> {
