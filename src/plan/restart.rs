@@ -49,7 +49,8 @@ pub(super) fn rejoin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-/// Restarts unhealthy services of the accepted release, at most `heals` times within `heal_window`.
+/// Restarts unhealthy services of the accepted release, at most `heals` times. Once `heal_window` has passed since the
+/// last restart of a service, its restarts no longer count.
 pub(super) fn heal(draft: &mut Draft<'_>, goal: &Goal<'_>) {
     let settings = &goal.app.at.settings;
     if !goal.is_accepted() || goal.app.is_held() || settings.heals == 0 {
@@ -69,7 +70,7 @@ fn heal_service(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     if healed >= settings.heals {
         let (times, window) = (times(healed), words::duration(settings.heal_window));
         let why = format!(
-            "is unhealthy although it was restarted {times} within {window}; it is not restarted again"
+            "is unhealthy although it was restarted {times}; the next restart is {window} after the last one"
         );
         draft.wait(Some(app.id), Some(slot.name), Reason::Unhealthy, why, None);
         return;

@@ -12,7 +12,8 @@ use crate::{shop, until_done};
 const SICK: &str = "/data/sick";
 
 /// The reason in the status when it is left unhealthy.
-const TOLD: &str = "is unhealthy although it was restarted 2 times within 20 s; it is not restarted again";
+const TOLD: &str =
+    "is unhealthy although it was restarted 2 times; the next restart is 20 s after the last one";
 
 /// A release of `web`, which is checked every second, and `db`.
 fn checked(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &str) {
