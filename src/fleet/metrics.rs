@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::parked::Parked;
 use super::policy::{Device, World};
 use super::requests::{BOUNDS, Requests};
+use super::rollout_metrics;
 use super::standing::{self, Contact};
 use super::writer::Work;
 use crate::exposition::{Family, Page, Type};
@@ -83,6 +84,7 @@ pub(super) fn page(
     add_acts(&mut page, work);
     page.add(PARKED, [("", vec![], float(parked.count()))]);
     page.add(PARKED_MOST, [("", vec![], float(parked.most()))]);
+    rollout_metrics::add(&mut page, world);
     page.into_text()
 }
 

@@ -15,6 +15,7 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::NoSuchService { .. }
         | Refusal::NoSuchVariable { .. }
         | Refusal::NoRollout { .. }
+        | Refusal::NoSuchWebhook { .. }
         | Refusal::NoSuchRelease { .. } => Code::NotFound,
         Refusal::NoDeviceMatches { .. } => Code::NoMatch,
         Refusal::OutOfScope { .. } => Code::Forbidden,
@@ -26,6 +27,7 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::VariablesTooLarge { .. }
         | Refusal::BadDeviceKey { .. }
         | Refusal::BadRollout { .. }
+        | Refusal::BadWebhook { .. }
         | Refusal::OutOfRange { .. } => Code::BadRequest,
         Refusal::NotAsExpected { .. } => Code::PreconditionFailed,
         Refusal::KeyReused => Code::KeyReused,
@@ -59,6 +61,9 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::RolloutGoesOn { .. }
         | Refusal::NotNow { .. }
         | Refusal::RolledOut { .. }
+        | Refusal::WebhookTaken { .. }
+        | Refusal::TooManyWebhooks { .. }
+        | Refusal::WebhookNeeded { .. }
         | Refusal::KeyTaken => Code::Refused,
     }
 }
