@@ -53,7 +53,8 @@ impl Site {
         let dir = TempDir::new().unwrap();
         let server = FleetServer::start_in(dir.path(), Vec::new());
         drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // The server is started again under its clients.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
         let mut site = Self { server, http, app: String::new(), dir };
         let created = site.create_fleet("lab").await;
         created["fleet"]["uuid"].as_str().unwrap().clone_into(&mut site.app);
@@ -156,9 +157,16 @@ impl Site {
         exposed
     }
 
-    /// As [`live`](Self::live), until so many should run the new release.
+    /// Waits until so many devices of fleet lab are exposed, and lets all report.
     async fn live_until(&self, devices: u32, exposed: usize) {
-        self.until("the exposure", async || (self.live(1..=devices).await == exposed).then_some(())).await;
+        self.until("the exposure", async || {
+            let rollout = self.rollout("lab").await;
+            let waves = rollout["waves"].as_array().unwrap().iter();
+            let all: u64 = waves.map(|wave| wave["tally"]["exposed"].as_u64().unwrap()).sum();
+            (all == exposed as u64).then_some(())
+        })
+        .await;
+        assert_eq!(self.live(1..=devices).await, exposed);
     }
 }
 

@@ -394,7 +394,7 @@ fn of_fleet(method: &str, path: &str) -> Found {
     created["provisioning_key"] = HOSTILE.into();
     bulk["dry_run"] = true.into();
     bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE, "tags": { HOSTILE: HOSTILE } }]);
-    let tally = json!({ "told": 1, "accepted": 1, "rejected": 0, "blocked": 0, "unhealthy": 0, "silent": 0,
+    let tally = json!({ "exposed": 1, "accepted": 1, "rejected": 0, "blocked": 0, "unhealthy": 0, "silent": 0,
                         "updating": 0, "waiting": 0, "fetching": 0, "unreached": 0 });
     let wave = json!({ "wave": HOSTILE, "has_begun": true, "devices": 1, "reachable": 1, "earliest_s": 0, "tally": tally });
     let rollout = json!({ "number": 1, "fleet": HOSTILE, "release": HOSTILE, "started": TIME, "ended": TIME, "phase": "completed",

@@ -228,7 +228,7 @@ fn float(count: impl TryInto<u64>) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 12] = [
+const ALL: [Family; 19] = [
     BUILD,
     DEVICES,
     BY_TARGET,
@@ -241,6 +241,13 @@ const ALL: [Family; 12] = [
     STORE,
     PARKED,
     PARKED_MOST,
+    rollout_metrics::PHASE,
+    rollout_metrics::DEVICES,
+    rollout_metrics::WAVE,
+    rollout_metrics::HALTED,
+    rollout_metrics::HELD,
+    rollout_metrics::DELIVERIES,
+    rollout_metrics::WAITING,
 ];
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ fn a_question_does_not_keep_a_rollout_from_its_halt() {
     story.decide();
     story.rollout.confirm();
     story.decide();
+    story.decide();
     story.devices.values_mut().for_each(|device| device.stands = Stands::OnTarget);
     story.decide();
     story.wait(10);
