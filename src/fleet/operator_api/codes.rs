@@ -2,6 +2,7 @@
 
 use crate::fleet::access::AccessRefusal;
 use crate::fleet::policy::Refusal;
+use crate::fleet::webhook::WebhookRefusal;
 use crate::wire::operator_api::Code;
 
 /// Returns the code of a refusal of the policy.
@@ -15,11 +16,11 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::NoSuchService { .. }
         | Refusal::NoSuchVariable { .. }
         | Refusal::NoRollout { .. }
-        | Refusal::NoSuchWebhook { .. }
         | Refusal::NoSuchRelease { .. } => Code::NotFound,
         Refusal::NoDeviceMatches { .. } => Code::NoMatch,
         Refusal::OutOfScope { .. } => Code::Forbidden,
         Refusal::Access(refusal) => of_access(refusal),
+        Refusal::Webhook(refusal) => of_webhook(refusal),
         Refusal::Ambiguous { .. } => Code::Ambiguous,
         Refusal::BadText { .. }
         | Refusal::BadVariable { .. }
@@ -27,7 +28,6 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::VariablesTooLarge { .. }
         | Refusal::BadDeviceKey { .. }
         | Refusal::BadRollout { .. }
-        | Refusal::BadWebhook { .. }
         | Refusal::OutOfRange { .. } => Code::BadRequest,
         Refusal::NotAsExpected { .. } => Code::PreconditionFailed,
         Refusal::KeyReused => Code::KeyReused,
@@ -61,10 +61,17 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::RolloutGoesOn { .. }
         | Refusal::NotNow { .. }
         | Refusal::RolledOut { .. }
-        | Refusal::WebhookTaken { .. }
-        | Refusal::TooManyWebhooks { .. }
-        | Refusal::WebhookNeeded { .. }
         | Refusal::KeyTaken => Code::Refused,
+    }
+}
+
+fn of_webhook(refusal: &WebhookRefusal) -> Code {
+    match refusal {
+        WebhookRefusal::NoSuchWebhook { .. } => Code::NotFound,
+        WebhookRefusal::Address(_) => Code::BadRequest,
+        WebhookRefusal::Taken { .. } | WebhookRefusal::TooMany { .. } | WebhookRefusal::Needed { .. } => {
+            Code::Refused
+        }
     }
 }
 

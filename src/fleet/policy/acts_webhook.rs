@@ -9,7 +9,7 @@ use super::{Change, Counters, Fleet, Refusal, World};
 use crate::fleet::access::Scope;
 use crate::fleet::rollout::{Definition, Phase, Rollout};
 use crate::fleet::webhook::{
-    self, Deliveries, Event, Failed, Message, News, Secret, Subject, Webhook, WebhookChange,
+    self, Deliveries, Event, Failed, Message, News, Secret, Subject, Webhook, WebhookChange, WebhookRefusal,
 };
 
 /// Most webhooks.
@@ -69,16 +69,17 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NoSuchWebhook`].
+    /// [`WebhookRefusal::NoSuchWebhook`].
     pub fn find_webhook(&self, name: &str) -> Result<&Webhook, Refusal> {
-        self.webhook(name).ok_or_else(|| Refusal::NoSuchWebhook { given: shown(name), fleet: None })
+        self.webhook(name)
+            .ok_or_else(|| WebhookRefusal::NoSuchWebhook { given: shown(name), fleet: None }.into())
     }
 
     /// Creates a webhook.
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadText`], [`Refusal::BadWebhook`], [`Refusal::WebhookTaken`], [`Refusal::TooManyWebhooks`].
+    /// [`Refusal::BadText`], [`WebhookRefusal`].
     pub fn create_webhook(&self, new: NewWebhook) -> Result<Vec<Change>, Refusal> {
         let NewWebhook { name, url, allows_http, secret, scope, events, created } = new;
         let is_good = (1..=64).contains(&name.len())
@@ -91,8 +92,7 @@ impl World {
                 accepts: NAME_ACCEPTS,
             });
         }
-        webhook::check_address(&url, allows_http)
-            .map_err(|why| Refusal::BadWebhook { why: why.to_string() })?;
+        webhook::check_address(&url, allows_http).map_err(|why| WebhookRefusal::Address(why))?;
         let events = match events {
             None => Event::ALL.into_iter().collect(),
             Some(names) => names
@@ -101,10 +101,10 @@ impl World {
                 .collect::<Result<_, _>>()?,
         };
         if self.webhook(&name).is_some() {
-            return Err(Refusal::WebhookTaken { name });
+            return Err(WebhookRefusal::Taken { name }.into());
         }
         if self.webhooks().count() >= MOST {
-            return Err(Refusal::TooManyWebhooks { most: MOST });
+            return Err(WebhookRefusal::TooMany { most: MOST }.into());
         }
         let deliveries = Deliveries::default();
         let webhook = Webhook { name, url, secret, scope, events, created, deliveries };
@@ -115,13 +115,13 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::WebhookNeeded`].
+    /// [`WebhookRefusal::Needed`].
     pub fn delete_webhook(&self, webhook: &Webhook) -> Result<Vec<Change>, Refusal> {
         let asks = |rollout: &&Arc<Rollout>| rollout.definition.confirm.as_deref() == Some(&*webhook.name);
         let mut open = self.fleets().filter_map(|fleet| Some((fleet, self.open_rollout(fleet.number)?)));
         if let Some((fleet, rollout)) = open.find(|(_, rollout)| asks(rollout)) {
             let (name, fleet) = (webhook.name.clone(), fleet.name.clone());
-            return Err(Refusal::WebhookNeeded { name, fleet, rollout: rollout.number });
+            return Err(WebhookRefusal::Needed { name, fleet, rollout: rollout.number }.into());
         }
         let its = self.messages().filter(|message| message.webhook == webhook.name);
         let messages = its.map(|message| Change::Webhook(WebhookChange::DropMessage(message.number)));
@@ -134,7 +134,8 @@ impl World {
         match self.webhook(name) {
             Some(webhook) if webhook.scope.has(fleet.number) => Ok(()),
             Some(_) | None => {
-                Err(Refusal::NoSuchWebhook { given: shown(name), fleet: Some(fleet.name.clone()) })
+                Err(WebhookRefusal::NoSuchWebhook { given: shown(name), fleet: Some(fleet.name.clone()) }
+                    .into())
             }
         }
     }

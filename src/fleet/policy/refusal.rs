@@ -8,6 +8,7 @@ use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus}
 
 use super::types::KeyEnd;
 use crate::fleet::access::AccessRefusal;
+use crate::fleet::webhook::WebhookRefusal;
 
 /// Most entries of a list in a text, and most characters of an entry.
 const MOST: usize = 10;
@@ -236,23 +237,8 @@ pub enum Refusal {
     #[error("release {commit} cannot {act} while rollout {rollout} gives it to devices; abort that first")]
     RolledOut { commit: Commit, act: &'static str, rollout: u64 },
 
-    #[error("there is no webhook {given:?}{}; `cotter webhook list` shows them", of(fleet.as_deref()))]
-    NoSuchWebhook { given: String, fleet: Option<String> },
-
-    #[error("there is a webhook {name:?} already; choose another name, or delete that one first")]
-    WebhookTaken { name: String },
-
-    /// Its URL is not in the text, because a part of it may be a secret.
-    #[error("the URL of the webhook is not accepted: {why}")]
-    BadWebhook { why: String },
-
-    #[error("there are {most} webhooks already; delete one that is not needed")]
-    TooManyWebhooks { most: usize },
-
-    #[error(
-        "webhook {name:?} lets the waves of rollout {rollout} begin; abort that first (`cotter rollout abort {fleet}`), or complete it"
-    )]
-    WebhookNeeded { name: String, fleet: String, rollout: u64 },
+    #[error(transparent)]
+    Webhook(#[from] WebhookRefusal),
 
     #[error(transparent)]
     Access(#[from] AccessRefusal),
@@ -324,11 +310,7 @@ impl Refusal {
             Self::NoRollout { .. } => "no_rollout",
             Self::NotNow { .. } => "not_now",
             Self::RolledOut { .. } => "rolled_out",
-            Self::NoSuchWebhook { .. } => "no_such_webhook",
-            Self::WebhookTaken { .. } => "webhook_taken",
-            Self::BadWebhook { .. } => "bad_webhook",
-            Self::TooManyWebhooks { .. } => "too_many_webhooks",
-            Self::WebhookNeeded { .. } => "webhook_needed",
+            Self::Webhook(refusal) => refusal.rule(),
             Self::Access(refusal) => refusal.rule(),
             Self::TooManyServices { .. } => "too_many_services",
             Self::NoSuchService { .. } => "no_such_service",
@@ -336,10 +318,6 @@ impl Refusal {
             Self::BadVariable { .. } => "bad_variable",
         }
     }
-}
-
-fn of(fleet: Option<&str>) -> String {
-    fleet.map_or_else(String::new, |fleet| format!(" for fleet {fleet}"))
 }
 
 fn only(fleets: &[String]) -> String {

@@ -7,6 +7,7 @@
 mod address;
 mod body;
 mod events;
+mod refusal;
 mod schedule;
 mod signature;
 mod types;
@@ -14,6 +15,7 @@ mod types;
 pub use address::{BadAddress, check_address, origin};
 pub use body::{Subject, announcement, question, test};
 pub use events::{Event, News, news};
+pub use refusal::WebhookRefusal;
 pub use schedule::{is_given_up, next_attempt, next_question};
 pub use signature::{BadSecret, Secret, id_of};
 pub use types::{Deliveries, Failed, Message, Webhook, WebhookChange};
