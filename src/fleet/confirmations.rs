@@ -44,7 +44,7 @@ pub(super) async fn keep_up(records: &Arc<Records>, courier: &Courier) -> Infall
 fn due(world: &World, busy: &mut BTreeSet<u64>) -> Vec<(u64, u64)> {
     let now = clock::now();
     let is_due = |rollout: &&Arc<Rollout>| {
-        let is_asking = rollout.question.as_ref().is_some_and(|question| question.next <= now);
+        let is_asking = rollout.question.as_ref().is_some_and(|question| webhook::is_due(question.next, now));
         rollout.phase.is_running() && is_asking && busy.insert(rollout.number)
     };
     let open = world.fleets().filter_map(|fleet| world.open_rollout(fleet.number));

@@ -14,7 +14,7 @@ use super::clock;
 use super::courier::Courier;
 use super::policy::{Change, World};
 use super::records::{ActError, Records};
-use super::webhook::Message;
+use super::webhook::{Message, is_due};
 
 /// The pause between two looks for messages.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ pub(super) async fn keep_up(records: &Arc<Records>, courier: &Courier) -> Infall
 /// Returns the oldest message that is due of each webhook that is not busy, which becomes busy.
 fn due(world: &World, busy: &mut BTreeSet<String>) -> Vec<Arc<Message>> {
     let now = clock::now();
-    let is_next = |message: &&Arc<Message>| message.next <= now && busy.insert(message.webhook.clone());
+    let is_next = |message: &&Arc<Message>| is_due(message.next, now) && busy.insert(message.webhook.clone());
     world.messages().filter(is_next).cloned().collect()
 }
 
@@ -72,14 +72,17 @@ async fn attempt(records: &Records, courier: &Courier, message: &Arc<Message>) -
         }
     }
     let webhook = records.world().webhook(&message.webhook).cloned();
-    let Some(webhook) = webhook else { return Ok(()) };
-    let done = courier.deliver(&webhook, &message.id, &message.body).await.map(drop);
+    let done = match &webhook {
+        Some(webhook) => courier.deliver(webhook, &message.id, &message.body).await.map(drop),
+        // Then the message is dropped.
+        None => Ok(()),
+    };
     let (event, id) = (message.event.as_str(), &message.id);
     match &done {
-        Ok(()) => tracing::debug!(webhook = webhook.name, event, id, "message delivered"),
+        Ok(()) => tracing::debug!(webhook = message.webhook, event, id, "message delivered"),
         Err(attempt) => {
             let (attempts, error) = (message.failures + 1, &attempt.why);
-            tracing::warn!(webhook = webhook.name, event, id, attempts, error, "message not delivered");
+            tracing::warn!(webhook = message.webhook, event, id, attempts, error, "message not delivered");
         }
     }
     // It is not sent again only because the disk is full.
@@ -92,7 +95,7 @@ async fn attempt(records: &Records, courier: &Courier, message: &Arc<Message>) -
         };
         match records.act(act).await {
             Err(ActError::Store(error)) => {
-                tracing::warn!(webhook = webhook.name, %error, "the delivery of a message is not recorded yet");
+                tracing::warn!(webhook = message.webhook, %error, "the delivery of a message is not recorded yet");
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
             ended => return ended,

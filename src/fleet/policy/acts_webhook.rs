@@ -270,7 +270,7 @@ impl World {
         let open =
             self.open_rollout(fleet).filter(|open| open.number == number && open.phase.is_running())?;
         let mut rollout = open.as_ref().clone();
-        let question = rollout.question.as_mut().filter(|question| question.next <= now)?;
+        let question = rollout.question.as_mut().filter(|question| webhook::is_due(question.next, now))?;
         question.asked = question.asked.saturating_add(1);
         question.next = now.checked_add(CLAIM).unwrap_or(now);
         let change = Change::PutRollout(Box::new(rollout.clone()));
@@ -316,3 +316,7 @@ fn unknown_event(name: &str) -> Refusal {
 fn shown(text: &str) -> String {
     text.chars().take(64).collect()
 }
+
+#[cfg(test)]
+#[path = "acts_webhook_tests.rs"]
+mod tests;

@@ -16,6 +16,6 @@ pub use address::{BadAddress, check_address, origin};
 pub use body::{Subject, announcement, question, test};
 pub use events::{Event, News, news};
 pub use refusal::WebhookRefusal;
-pub use schedule::{is_given_up, next_attempt, next_question};
+pub use schedule::{is_due, is_given_up, next_attempt, next_question};
 pub use signature::{BadSecret, Secret, id_of};
 pub use types::{Deliveries, Failed, Message, Webhook, WebhookChange};

@@ -23,6 +23,15 @@ pub fn is_given_up(message: &Message, now: Timestamp) -> bool {
     message.failures as usize > AFTER.len() || age.unsigned_abs() >= LONGEST && now >= message.at
 }
 
+/// Longest time until something is tried again. What is further away was computed before the clock was set back.
+const FURTHEST: Duration = Duration::from_secs(12 * 3600);
+
+/// Returns `true` if something that is not to be tried before `next` may be tried now.
+#[must_use]
+pub fn is_due(next: Timestamp, now: Timestamp) -> bool {
+    next <= now || next.duration_since(now).unsigned_abs() > FURTHEST
+}
+
 /// Returns when something that has failed so often is tried again. The times differ by up to a fifth with `id`, so that what
 /// failed together does not come back together. `asked` is the least wait that the receiver asks for.
 #[must_use]
@@ -69,6 +78,12 @@ mod tests {
             let wait = next_question("q", asked, None, at(0)).as_millisecond() as f64 / 1e3;
             assert!((usual * 0.8..=usual * 1.2).contains(&wait), "{asked}: {wait}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing() {
+        assert!(is_due(at(100), at(100)) && !is_due(at(101), at(100)));
+        assert!(!is_due(at(12 * 3600), at(0)) && is_due(at(12 * 3600 + 1), at(0)));
     }
 
     #[test]
