@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the demo needs besides its story: its processes, its checks, its tidying up.
 # Sourced by demo/run.sh.
-# shellcheck disable=SC2154  # root, work, key, cotter, instances and quiet are demo/run.sh's
+# shellcheck disable=SC2154  # root, work, key, cotter, everyone, instances and quiet are demo/run.sh's
 
 # Shown times count from here.
 begun=$EPOCHREALTIME
@@ -55,7 +55,7 @@ fleet_url() {
 # An operator's command.
 cli() { COTTER_FLEET_URL=$url COTTER_TOKEN_FILE=$token "$cotter" "$@"; }
 
-# --- the three devices -----------------------------------------------------------------
+# --- the devices -----------------------------------------------------------------
 
 # One line per running container of device $1, found by the instance's label alone:
 # its id, the release in its labels, its start time, its restart count.
@@ -89,7 +89,7 @@ serves() {
     [ "$commit" = "$release" ] && [ "$said" = "$release" ]
 }
 
-# `expect RELEASE_OF_A RELEASE_OF_B RELEASE_OF_C`: who has to move does so within 30 s, and
+# `expect RELEASE_OF_A RELEASE_OF_B RELEASE_OF_C...`: who has to move does so within 30 s, and
 # who serves the right release already keeps the very same container, not restarted. When
 # nobody has to move, nobody does over $quiet polls.
 declare -A serving=() standing=()
@@ -145,18 +145,47 @@ settle() {
     done
 }
 
-# Waits until every device says that it has tried release $1 and taken it back, and why.
+# Waits until every device, or each of those that are named, says that it has tried release $1 and taken it back, and why.
 expect_rejected() {
-    local device why end=$((SECONDS + 30))
-    for device in "${instances[@]}"; do
+    local release=$1 device why end=$((SECONDS + 30))
+    shift
+    [ $# != 0 ] || set -- "${instances[@]}"
+    for device in "$@"; do
         while :; do
             why=$(cli status --socket "$work/$device/run/status.sock" --json |
-                grep -o "release $1 was rejected: [^\"]*" || true)
+                grep -o "release $release was rejected: [^\"]*" || true)
             [ -z "$why" ] || break
-            ((SECONDS < end)) || miss "$device does not say that $1 is rejected after 30 s"
+            ((SECONDS < end)) || miss "$device does not say that $release is rejected after 30 s"
             sleep 0.2
         done
         event "$device: $why"
+    done
+}
+
+# Waits until the rollout of the fleet is $1. Leaves what `cotter rollout show` prints in $work/out.
+expect_rollout() {
+    local end=$((SECONDS + 60)) phase
+    while :; do
+        phase=$(cli rollout show demo --json | json phase)
+        [ "$phase" != "$1" ] || break
+        ((SECONDS < end)) || miss "the rollout is $phase, and not $1, after 60 s"
+        sleep 0.2
+    done
+    cli rollout show demo >"$work/out"
+    event "the rollout is $1, $(since "$act_begun") s after the act"
+}
+
+# Waits until the app of each of the devices ${*:2} is told that its hardware is $1.
+expect_variable() {
+    local hardware=$1 device id end=$((SECONDS + 30))
+    shift
+    for device in "$@"; do
+        while :; do
+            id=$(containers "$device" | cut -d' ' -f1 | head -n 1)
+            if [ -n "$id" ] && docker inspect --format '{{join .Config.Env " "}}' "$id" | grep -q "DEMO_HARDWARE=$hardware"; then break; fi
+            ((SECONDS < end)) || miss "the app of $device does not have its variable after 30 s"
+            sleep 0.2
+        done
     done
 }
 
@@ -235,7 +264,7 @@ remove() {
 # Ends the demo's processes and removes all it left, in whatever state it is.
 tidy_up() {
     local name kind left=()
-    for name in "${instances[@]}" fleet; do
+    for name in "${everyone[@]}" fleet; do
         stop_process "$(cat "$work/$name.pid" 2>/dev/null || true)" "$work/" 20
     done
     note_apps

@@ -5,7 +5,7 @@
 #   KEEP=1 demo/run.sh   the same, but leave all running and say how to look
 #   demo/run.sh stop     end what KEEP=1 left, or what was interrupted
 #
-# One machine stands for three devices: three agents, the instances a, b and c, share its
+# One machine stands for three devices, and for five in the last acts: their agents, the instances a to e, share its
 # engine and see only what is theirs. Exit code 0 if every act went as it should.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -27,6 +27,8 @@ if [ -n "${COTTER_DEMO_OF_TESTS:-}" ]; then
     cotter_fleet=${CARGO_TARGET_DIR:-$root/target}/debug/cotter-fleet
     COTTER_DEMO_BUILT=1
 fi
+# All devices, and those that play already.
+everyone=(a b c d e)
 instances=(a b c)
 token=$work/fleet/operator.token
 # The fleet server's address, known once it listens.
@@ -95,7 +97,7 @@ lock() {
 # Stops where the engine has devices of these names that are not this demo's.
 check_names() {
     local device others
-    for device in "${instances[@]}"; do
+    for device in "${everyone[@]}"; do
         others=$(docker ps --all --filter "label=io.cotter.instance=$device" \
             --format '{{.Label "io.cotter.demo"}} {{.Names}}' | sed -n "/^$key /!s/^[^ ]* //p" | tr '\n' ' ')
         [ -z "$others" ] || die "this engine has another device $device already, with the containers ${others% }: stop it first. If it is a demo in another folder, run \`make demo-stop\` there. If that folder is gone, \`docker rm --force\` them"
@@ -114,10 +116,10 @@ prepare() {
     registry=$("$root/scripts/ensure-registry.sh" "$work/registry")
     event "registry on $registry"
     "$root/scripts/build-demo-images.sh" "$registry" "$key" r1 r2 r3 r4 \
-        r5,DEMO_BEHAVIOUR=crash,DEMO_DELAY=0 >"$work/images"
-    event "five releases of the demo app built and pushed: $(cut -d' ' -f1 "$work/images" | tr '\n' ' ')"
+        r5,DEMO_BEHAVIOUR=crash,DEMO_DELAY=0 r6,DEMO_EXIT_ON=rev2 >"$work/images"
+    event "six releases of the demo app built and pushed: $(cut -d' ' -f1 "$work/images" | tr '\n' ' ')"
     local commit
-    for commit in r1 r2 r3 r4 r5; do
+    for commit in r1 r2 r3 r4 r5 r6; do
         sed "s|IMAGE|$registry/demo/app:$commit|" "$root/demo/compose.yml" >"$work/$commit.yml"
     done
 
@@ -126,7 +128,14 @@ prepare() {
     event "fleet server on $url"
     (umask 077 && cli fleet create demo --json >"$work/fleet.json")
     json uuid <"$work/fleet.json" >"$work/app"
-    for device in "${instances[@]}"; do
+    join "${instances[@]}"
+    event "three agents, ${instances[*]}, have registered with the fleet demo"
+}
+
+# Starts the agents of these devices, and waits until they are registered.
+join() {
+    local device
+    for device in "$@"; do
         # Each has its own: an agent removes its key once it is registered.
         (umask 077 && json provisioning_key <"$work/fleet.json" >"$work/$device.key")
         settings "$device" >"$work/$device.toml"
@@ -136,7 +145,7 @@ prepare() {
     while :; do
         missing=()
         cli device list --json >"$work/devices.json" || true
-        for device in "${instances[@]}"; do
+        for device in "$@"; do
             grep -q "\"$device\"" "$work/devices.json" || missing+=("$device")
             runs "$device" || miss "the agent of $device ended: $(tail -n 1 "$work/$device.log")"
         done
@@ -144,7 +153,6 @@ prepare() {
         ((SECONDS < end)) || miss "not registered after 20 s: ${missing[*]}"
         sleep 0.2
     done
-    event "three agents, ${instances[*]}, have registered with the fleet demo"
 }
 
 settings() {
@@ -237,6 +245,39 @@ play() {
     expect_rejected r5
     serving=()
     expect r3 r3 r3
+
+    act "Release 5 is invalidated, and two more devices, d and e, join: all five run 3"
+    run release invalidate r5
+    join d e
+    instances=("${everyone[@]}")
+    expect r3 r3 r3 r3 r3
+
+    act "Three of them have the hardware rev2, of which their app is told"
+    run device tag a hw=rev1 stage=first
+    run device tag b hw=rev1
+    local device
+    for device in c d e; do
+        run device tag "$device" hw=rev2
+        run env set --device "$device" DEMO_HARDWARE=rev2
+    done
+    serving[c]='' serving[d]='' serving[e]=''
+    expect_variable rev2 c d e
+    expect r3 r3 r3 r3 r3
+    settle
+
+    act "Release 6 is rolled out in three waves. It does not run on rev2: there it is halted, and only there"
+    run release create demo --file "$work/r6.yml" --commit r6 --draft
+    run rollout start demo r6 --waves 'stage=first, hw=rev1, 100%' --soak 1s --observe 1s --segment-by hw
+    expect_rollout paused
+    sed -n 's/^segment halted */               halted: /p; s/^why */               paused: /p' "$work/out"
+    serving=()
+    expect r6 r6 r3 r3 r3
+    expect_rejected r6 c d e
+
+    act "The rollout is pulled back: a and b go back to 3, too"
+    run rollout pull-back demo --reason "rev2 first"
+    expect_rollout pulled-back
+    expect r3 r3 r3 r3 r3
 }
 
 finish() {
@@ -289,7 +330,7 @@ show_logs() {
     say ""
     docker ps --all --filter "label=io.cotter.demo=$key" \
         --format 'table {{.Label "io.cotter.instance"}}\t{{.Names}}\t{{.Status}}' >&2 || true
-    for name in fleet "${instances[@]}"; do
+    for name in fleet "${everyone[@]}"; do
         [ -s "$work/$name.log" ] || continue
         say "--- the last lines of $name:"
         tail -n 15 "$work/$name.log" >&2

@@ -366,6 +366,8 @@ async fn a_token_for_some_fleets_is_shown_nothing_of_others() {
         ("/fleets/fleet/releases", false),
         ("/fleets/fleet/rollouts", false),
         ("/fleets/fleet/rollouts/current", false),
+        // `tests/fleet_webhooks.rs` has some.
+        ("/rollouts", false),
         ("/devices", true),
         ("/devices/device", false),
         ("/barred-devices", true),

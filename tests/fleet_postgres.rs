@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
-use support::{Chance, FleetServer, PASSWORD, Postgres, Program, Wall, eventually, number};
+use support::{Chance, FleetServer, PASSWORD, Postgres, Program, Receiver, Say, Wall, eventually, number};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -715,4 +715,104 @@ async fn records_move_from_a_folder_into_a_database_and_back_and_over_nothing() 
     assert_eq!(restored.iter().filter(|record| is_restoration(record)).count(), 1);
     restored.retain(|record| !is_restoration(record));
     assert_eq!(restored, after);
+}
+
+/// A device asks for its target, and reports that it runs it. Returns whether that is the new release.
+async fn runs_new(site: &Site, device: u64) -> bool {
+    let (status, _, body) = site.poll(device, None, 0).await;
+    if status != 200 {
+        // It asks too often.
+        return false;
+    }
+    let target: Value = serde_json::from_str(&body).unwrap();
+    let apps = target[uuid(device)]["apps"].as_object().unwrap();
+    let (app, state) = apps.iter().next().unwrap();
+    let commit = state["releases"].as_object().unwrap().keys().next().unwrap();
+    let report = json!({ uuid(device): {
+        "apps": { app: { "release_uuid": commit } },
+        "cotter": { "agent": "0.2.0", "target": commit, "waiting": [] },
+    } });
+    let report = site.request(Method::PATCH, "/device/v3/state").bearer_auth(key_of(device)).json(&report);
+    assert_eq!(report.send().await.unwrap().status().as_u16(), 200);
+    commit == "2222new"
+}
+
+/// Both servers decide, and each decision is made once: the one that is killed again and again leaves none half made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_goes_on_while_a_server_is_killed_and_exposes_and_announces_nothing_twice() {
+    const DEVICES: u64 = 6;
+    let Some(postgres) = Postgres::start() else { return };
+    let dir = TempDir::new().unwrap();
+    let store = postgres.url("fleet");
+    let mut killed = FleetServer::start_on(&store, dir.path(), "killed");
+    let server = FleetServer::start_on(&store, dir.path(), "other");
+    let (site, receiver) = (Site::of(&server), Receiver::start(&[Say::Status(204, "")]));
+    let key = site.create_fleet("lab").await;
+    site.create_release("lab", "1111old").await;
+    for device in 1..=DEVICES {
+        site.register(&key, device).await;
+        assert!(!runs_new(&site, device).await);
+    }
+    let image = "127.0.0.1:5000/lab/new";
+    let release = json!({
+        "commit": "2222new",
+        "composition": { "services": { "web": { "image": image } } },
+        "images": { "web": format!("{image}@sha256:{}", "b".repeat(64)) },
+        "is_final": false,
+    });
+    site.did(Method::POST, "/fleets/lab/releases", release).await;
+    site.did(Method::POST, "/webhooks", json!({ "name": "ci", "url": receiver.url })).await;
+    let definition = json!({ "waves": ["2", "4", "100%"], "soak": "1s", "observe": "1s" });
+    let start = json!({ "release": "2222new", "definition": definition });
+    site.did(Method::POST, "/fleets/lab/rollouts", start).await;
+
+    let (mut exposed, mut kills) = (BTreeMap::<u64, String>::new(), 0);
+    let running = async {
+        loop {
+            killed.cut();
+            killed.start_again();
+            kills += 1;
+            tokio::time::sleep(Duration::from_millis(300 + 170 * (kills % 5))).await;
+            for device in 1..=DEVICES {
+                runs_new(&site, device).await;
+                let shown = site.get(&format!("/devices/{}", uuid(device))).await;
+                if let Some(at) = shown["rollout"]["exposed"].as_str() {
+                    let first = exposed.entry(device).or_insert_with(|| at.to_owned());
+                    assert_eq!(first, at, "device {device} is exposed once");
+                }
+            }
+            let rollout = site.get("/fleets/lab/rollouts/current").await;
+            let most = [2, 4, 6][usize::try_from(rollout["wave"].as_u64().unwrap()).unwrap() - 1];
+            assert!(exposed.len() <= most, "{exposed:?}: {rollout:#}");
+            match rollout["phase"].as_str().unwrap() {
+                "running" => {}
+                "completed" => return,
+                other => panic!("{other}: {rollout:#}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), running).await.expect("the rollout completes");
+    assert!(kills > 2, "{kills}");
+
+    let begun = std::time::Instant::now();
+    let messages = loop {
+        let mut messages = BTreeMap::new();
+        for one in receiver.received() {
+            let (id, kind) = (one.id().to_owned(), one.kind());
+            let before = messages.insert(id, (kind, one.body.clone()));
+            assert!(before.is_none_or(|(_, body)| body == one.body), "a message that came twice is the same");
+        }
+        if messages.len() >= 4 && site.get("/webhooks/ci").await["waiting"] == 0 {
+            break messages;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{messages:#?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    let mut kinds: Vec<_> = messages.values().map(|(kind, _)| kind.as_str()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["rollout.complete", "rollout.start", "rollout.wave", "rollout.wave"]);
+    for what in ["rollout: wave 2 begins", "rollout: wave 3 begins", "rollout completed"] {
+        assert_eq!(done(&site, what).await.len(), 1, "{what}");
+    }
+    assert_same(&[&killed, &server], dir.path());
 }

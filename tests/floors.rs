@@ -39,7 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 4
     ("api", &["model", "exposition", "listen", "http"]),
-    ("fleet", &["model", "wire", "exposition", "host", "ownership", "listen", "postgres"]),
+    ("fleet", &["model", "wire", "exposition", "host", "http", "ownership", "listen", "postgres"]),
     (
         "daemon",
         &[

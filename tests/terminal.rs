@@ -89,6 +89,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["rollout", "start", "a", "b", "--waves", "100%"],
     &["rollout", "plan", "a", "b", "--waves", "100%"],
     &["rollout", "list", "a"],
+    &["rollout", "list"],
     &["rollout", "show", "a"],
     &["rollout", "watch", "a", "--timeout", "0s"],
     &["rollout", "pause", "a"],
@@ -97,6 +98,11 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["rollout", "abort", "a"],
     &["rollout", "pull-back", "a"],
     &["rollout", "complete", "a"],
+    &["webhook", "create", "a", "https://r.example"],
+    &["webhook", "list"],
+    &["webhook", "show", "a"],
+    &["webhook", "test", "a"],
+    &["webhook", "delete", "a"],
     &["user", "add", "a"],
     &["user", "list"],
     &["user", "disable", "a"],
@@ -161,7 +167,7 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release", "rollout", "env", "user", "token", "audit", "import", "export"]
+    ["fleet", "device", "release", "rollout", "webhook", "env", "user", "token", "audit", "import", "export"]
         .contains(&words[0])
 }
 
@@ -394,8 +400,20 @@ fn of_fleet(method: &str, path: &str) -> Found {
     let rollout = json!({ "number": 1, "fleet": HOSTILE, "release": HOSTILE, "started": TIME, "ended": TIME, "phase": "completed",
                           "why": HOSTILE, "wave": 1, "settled": TIME, "next": HOSTILE, "devices": 1, "tally": tally, "waves": [wave],
                           "halted": [{ "segment": HOSTILE, "why": HOSTILE }], "definition": {} });
+    let summary = json!({ "number": 1, "fleet": HOSTILE, "release": HOSTILE, "started": TIME, "ended": TIME, "phase": HOSTILE,
+                          "why": HOSTILE, "wave": 1, "waves": 1, "tally": tally });
+    let webhook = json!({ "name": HOSTILE, "url": HOSTILE, "fleets": [HOSTILE], "events": [HOSTILE], "created": TIME, "waiting": 1,
+                          "next": TIME, "delivered": 1, "failed": 1, "given_up": 0, "last_success": TIME,
+                          "last_failure": { "at": TIME, "why": HOSTILE } });
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
+        ["rollouts"] => json!([summary]),
+        ["webhooks"] if method == "get" => json!([webhook]),
+        ["webhooks"] => json!({ "secret": HOSTILE, "webhook": webhook }),
+        ["webhooks", _, "test"] => {
+            json!({ "webhook": HOSTILE, "delivered": true, "status": 200, "why": null, "took_ms": 1 })
+        }
+        ["webhooks", ..] => webhook,
         ["variables"] => json!([variable]),
         [_, _, "variables"] => changed,
         ["fleets"] if method == "get" => json!([fleet]),

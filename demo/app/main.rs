@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `DEMO_RELEASE` | `none` | the label it answers with |
 //! | `DEMO_BEHAVIOUR` | `well` | `well`, `crash`, `exit`, `unhealthy` or `slow` |
+//! | `DEMO_EXIT_ON` | | `exit` where `DEMO_HARDWARE` is this |
 //! | `DEMO_DELAY` | `2` | seconds until it crashes, or until a slow one is healthy |
 //! | `DEMO_EXIT_CODE` | `1` | exit code of `crash` and `exit` |
 //! | `DEMO_PORT` | `8080` | port, on all addresses |
@@ -84,6 +85,9 @@ impl App {
                 exit(2);
             }
         };
+        let bad_hardware = env::var("DEMO_EXIT_ON").ok();
+        let is_bad = bad_hardware.is_some() && bad_hardware == env::var("DEMO_HARDWARE").ok();
+        let behaviour = if is_bad { Behaviour::Exit } else { behaviour };
         Self {
             release: text("DEMO_RELEASE", "none"),
             service: text("BALENA_SERVICE_NAME", "app"),

@@ -10,8 +10,10 @@ use super::print;
 use crate::wire::operator_api::{Failure, RefusalView};
 
 /// The commands for a fleet server, whose errors are JSON with `--json`.
-const OF_THE_FLEET: [&str; 11] =
-    ["fleet", "device", "release", "push", "env", "rollout", "user", "token", "audit", "export", "import"];
+const OF_THE_FLEET: [&str; 12] = [
+    "fleet", "device", "release", "push", "env", "rollout", "webhook", "user", "token", "audit", "export",
+    "import",
+];
 
 /// An error, as programs read it.
 #[derive(Debug, Serialize)]

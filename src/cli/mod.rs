@@ -73,6 +73,7 @@ mod unit;
 mod usage;
 mod user;
 mod wait;
+mod webhook;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -205,6 +206,9 @@ enum Verb {
     /// Takes a release to a fleet in waves, and stops when it is bad
     #[command(subcommand)]
     Rollout(rollout::Verb),
+    /// Manages where a fleet server announces rollouts
+    #[command(subcommand)]
+    Webhook(webhook::Verb),
     /// Manages environment variables of fleets and devices
     #[command(subcommand)]
     Env(env::Verb),
@@ -260,6 +264,7 @@ impl Verb {
             Self::Release(verb) => return Ok(Box::pin(release::run(verb)).await?.into()),
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
             Self::Rollout(verb) => return Ok(Box::pin(rollout::run(verb)).await?.into()),
+            Self::Webhook(verb) => return Ok(Box::pin(webhook::run(verb)).await?.into()),
             Self::Env(verb) => return Ok(Box::pin(env::run(verb)).await?.into()),
             Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,

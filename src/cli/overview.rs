@@ -30,8 +30,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Fleets and releases, at a fleet server",
         &[
-            "push", "release", "device", "fleet", "rollout", "env", "user", "token", "audit", "export",
-            "import",
+            "push", "release", "device", "fleet", "rollout", "webhook", "env", "user", "token", "audit",
+            "export", "import",
         ],
     ),
     ("Set-up and daemon", &["join", "leave", "config", "agent", "completion"]),

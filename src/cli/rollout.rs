@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::print;
 use super::rollout_definition::DefinitionArgs;
 use crate::model::quantity::{counted, span};
-use crate::wire::operator_api::{Nothing, RolloutTally, RolloutView, StartRollout};
+use crate::wire::operator_api::{Nothing, RolloutSummary, RolloutTally, RolloutView, StartRollout};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -24,9 +24,9 @@ pub(super) enum Verb {
         after_help = "Example: cotter rollout plan greenhouse 3f1c2a9 --waves 'ring=canary, 10%, 100%'"
     )]
     Plan(Start),
-    /// Lists the rollouts of a fleet
+    /// Lists the rollouts of a fleet; without a fleet, those of all fleets that go on, and the last ones
     #[command(after_help = "Example: cotter rollout list greenhouse")]
-    List(OfFleet),
+    List(List),
     /// Shows the newest rollout of a fleet
     #[command(after_help = "Example: cotter rollout show greenhouse")]
     Show(OfFleet),
@@ -39,7 +39,7 @@ pub(super) enum Verb {
     /// Goes on with a rollout that was paused or halted; what has failed so far is not held against the release again
     #[command(after_help = "Example: cotter rollout resume greenhouse --reason \"one bad SD card\"")]
     Resume(OfFleet),
-    /// Lets the next wave begin
+    /// Lets the next wave begin that waits for a person or a webhook
     #[command(after_help = "Example: cotter rollout approve greenhouse")]
     Approve(OfFleet),
     /// Ends a rollout; devices get their fleet's target again
@@ -58,6 +58,15 @@ pub(super) struct OfFleet {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: Option<String>,
     #[command(flatten)]
     plain: Plain,
 }
@@ -98,7 +107,8 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Start(start) => begin(start, false).await?,
         Verb::Plan(start) => begin(start, true).await?,
-        Verb::List(OfFleet { fleet, plain }) => list(&fleet, plain).await?,
+        Verb::List(List { fleet: Some(fleet), plain }) => list(&fleet, plain).await?,
+        Verb::List(List { fleet: None, plain }) => list_all(plain).await?,
         Verb::Show(OfFleet { fleet, plain }) => {
             let client = Client::new(plain.connection)?;
             shown(&client.get(&["fleets", &fleet, "rollouts", "current"], &[]).await?, plain.json)?;
@@ -158,6 +168,36 @@ async fn list(fleet: &str, plain: Plain) -> anyhow::Result<()> {
     });
     let headers = ["NUMBER", "RELEASE", "PHASE", "WAVE", "ACCEPTED", "FAILED", "STARTED", "WHY"];
     print::table(headers, rows, "the fleet has had no rollout; start one with `cotter rollout start`")
+}
+
+/// How many rollouts that are over are in the list of all fleets.
+const LAST: usize = 20;
+
+async fn list_all(plain: Plain) -> anyhow::Result<()> {
+    let client = Client::new(plain.connection)?;
+    let mut rollouts: Vec<RolloutSummary> =
+        client.list(&["rollouts"], &[("open", Some("true"))], None).await?;
+    let over: Vec<RolloutSummary> =
+        client.list(&["rollouts"], &[("open", Some("false"))], Some(LAST)).await?;
+    rollouts.extend(over);
+    if plain.json {
+        return print::json("rollouts", &rollouts);
+    }
+    let rows = rollouts.iter().map(|rollout| {
+        [
+            rollout.number.to_string(),
+            rollout.fleet.clone(),
+            print::short(rollout.release.as_deref()),
+            rollout.phase.clone(),
+            format!("{} of {}", rollout.wave, rollout.waves),
+            rollout.tally.accepted.to_string(),
+            failures(&rollout.tally).to_string(),
+            rollout.started.to_string(),
+            rollout.why.clone().unwrap_or_default(),
+        ]
+    });
+    let headers = ["NUMBER", "FLEET", "RELEASE", "PHASE", "WAVE", "ACCEPTED", "FAILED", "STARTED", "WHY"];
+    print::table(headers, rows, "there was no rollout yet; start one with `cotter rollout start`")
 }
 
 /// Prints a line whenever something has changed.

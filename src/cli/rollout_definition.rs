@@ -64,6 +64,9 @@ pub(super) struct DefinitionArgs {
     /// What happens to devices that have the release when the rollout halts [default: pause]
     #[arg(long, value_name = "WHAT", value_parser = ["pause", "pull-back"])]
     on_halt: Option<String>,
+    /// Name of a webhook that must let each wave begin: it is asked, and answers {"proceed": true}
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
 }
 
 impl DefinitionArgs {
@@ -82,6 +85,7 @@ impl DefinitionArgs {
             ("silent_after", &self.silent_after),
             ("observe", &self.observe),
             ("on_halt", &self.on_halt),
+            ("confirm", &self.confirm),
         ];
         for (field, text) in texts {
             document.extend(text.clone().map(|text| (field.to_owned(), Value::from(text))));

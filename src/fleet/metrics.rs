@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::parked::Parked;
 use super::policy::{Device, World};
 use super::requests::{BOUNDS, Requests};
+use super::rollout_metrics;
 use super::standing::{self, Contact};
 use super::writer::Work;
 use crate::exposition::{Family, Page, Type};
@@ -83,6 +84,7 @@ pub(super) fn page(
     add_acts(&mut page, work);
     page.add(PARKED, [("", vec![], float(parked.count()))]);
     page.add(PARKED_MOST, [("", vec![], float(parked.most()))]);
+    rollout_metrics::add(&mut page, world);
     page.into_text()
 }
 
@@ -226,7 +228,7 @@ fn float(count: impl TryInto<u64>) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 12] = [
+const ALL: [Family; 19] = [
     BUILD,
     DEVICES,
     BY_TARGET,
@@ -239,6 +241,13 @@ const ALL: [Family; 12] = [
     STORE,
     PARKED,
     PARKED_MOST,
+    rollout_metrics::PHASE,
+    rollout_metrics::DEVICES,
+    rollout_metrics::WAVE,
+    rollout_metrics::HALTED,
+    rollout_metrics::HELD,
+    rollout_metrics::DELIVERIES,
+    rollout_metrics::WAITING,
 ];
 
 #[cfg(test)]

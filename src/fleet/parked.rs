@@ -111,6 +111,7 @@ impl Parked {
                 | Change::Audit(_)
                 | Change::PutRepeat(_)
                 | Change::DropRepeat(_)
+                | Change::Webhook(_)
                 | Change::DropAudit(_) => {}
             }
         }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::AccessChange;
 use super::policy::{Bar, Change, Device, KeyHash, Reported, VariableHolder, Variables};
+use super::webhook::WebhookChange;
 use crate::model::DeviceUuid;
 
 /// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
@@ -20,6 +21,10 @@ pub(super) const AUDIT: &str = "audit";
 
 /// The kind of what a rollout has noted of a device.
 const MEMBER: &str = "rollout-member";
+
+/// The kinds of the records of webhooks, and of the messages that wait for their delivery.
+const WEBHOOK: &str = "webhook";
+const MESSAGE: &str = "webhook-message";
 
 /// The kinds of the records of variables.
 const OF_FLEET: &str = "fleet-variables";
@@ -82,6 +87,12 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::PutRollout(rollout) => put("rollout", &number(rollout.number), rollout)?,
         Change::DropRollout(rollout) => drop_one("rollout", &number(*rollout)),
         Change::PutMember(uuid, exposed) => put(MEMBER, uuid.as_str(), exposed)?,
+        Change::Webhook(WebhookChange::Put(webhook)) => put(WEBHOOK, &webhook.name, webhook)?,
+        Change::Webhook(WebhookChange::Drop(name)) => drop_one(WEBHOOK, name),
+        Change::Webhook(WebhookChange::PutMessage(message)) => {
+            put(MESSAGE, &number(message.number), message)?
+        }
+        Change::Webhook(WebhookChange::DropMessage(message)) => drop_one(MESSAGE, &number(*message)),
         Change::DropKey(hash) => drop_one("key", &hash.0),
         Change::DropFleet(fleet) => {
             let variables = drop_variables(&VariableHolder::Fleet(*fleet));
@@ -131,6 +142,11 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
             let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
             Change::PutMember(uuid, parse(json)?)
         }
+        // An error does not quote these, because they contain a secret.
+        WEBHOOK => {
+            Change::Webhook(WebhookChange::Put(serde_json::from_str(json).map_err(|_| not_a("webhook"))?))
+        }
+        MESSAGE => Change::Webhook(WebhookChange::PutMessage(parse(json)?)),
         "user" => Change::Access(AccessChange::PutUser(parse(json)?)),
         "token" => Change::Access(AccessChange::PutToken(parse(json)?)),
         "repeat" => Change::PutRepeat(parse(json)?),
@@ -155,6 +171,8 @@ pub(super) fn removed(kind: &str, id: &str) -> Result<Option<Change>, BadRecord>
         "bar" => Change::DropBar(uuid()?),
         "rollout" => Change::DropRollout(number()?),
         "repeat" => Change::DropRepeat(id.to_owned()),
+        WEBHOOK => Change::Webhook(WebhookChange::Drop(id.to_owned())),
+        MESSAGE => Change::Webhook(WebhookChange::DropMessage(number()?)),
         "fleet" => Change::DropFleet(number()?),
         "release" => Change::DropRelease(number()?),
         "key" => Change::DropKey(KeyHash(id.to_owned())),
@@ -196,6 +214,10 @@ fn parse<T: DeserializeOwned>(json: &str) -> Result<T, BadRecord> {
 /// An error does not quote the record, because it may contain secrets.
 fn parse_variables(json: &str) -> Result<Variables, BadRecord> {
     serde_json::from_str(json).map_err(|_| BadRecord::Form("it is not a record of variables".to_owned()))
+}
+
+fn not_a(kind: &str) -> BadRecord {
+    BadRecord::Form(format!("it is not a record of a {kind}"))
 }
 
 /// Returns a number as the id of a record, so that records are in its order.

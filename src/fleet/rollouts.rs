@@ -148,7 +148,10 @@ async fn advance(records: &Arc<Records>, fleet: u64, listening_since: Timestamp)
     });
     let Some(next) = next.await.map_err(|_| ActError::Stopping)? else { return Ok(()) };
     let act = move |world: &World| {
-        let (changes, news) = stored(world, fleet, next, clock::now());
+        let now = clock::now();
+        let (mut changes, news) = stored(world, fleet, next, now);
+        let messages = world.announcements(&changes, now);
+        changes.extend(messages);
         Ok((news, changes))
     };
     if let Some(News { rollout, release, what, why, is_good }) = records.act(act).await? {

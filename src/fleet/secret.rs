@@ -19,9 +19,18 @@ const LONGEST_KEY: usize = 255;
 ///
 /// If the machine has no random bytes.
 pub(super) fn token() -> io::Result<String> {
-    let mut bytes = [0_u8; 16];
+    Ok(hex(&random::<16>()?))
+}
+
+/// Returns random bytes.
+///
+/// # Errors
+///
+/// If the machine has none.
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|why| io::Error::other(format!("no random bytes: {why}")))?;
-    Ok(hex(&bytes))
+    Ok(bytes)
 }
 
 /// Returns the hash of a key, which is stored instead of it. The time of comparing hashes reveals nothing about a key.

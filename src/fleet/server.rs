@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Extension, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use jiff::Timestamp;
@@ -16,12 +16,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Renewal, TlsError};
+use super::courier::Courier;
 use super::database::SharedSightings;
 use super::gate::Gate;
 use super::records::{Records, SHARE_SIGHTINGS};
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
-use super::{Config, clock, device_api, health, operator_api, rollouts, secret};
+use super::{Config, clock, confirmations, deliveries, device_api, health, operator_api, rollouts, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
@@ -69,6 +70,7 @@ pub struct Server {
     audit: (u64, Duration),
     shared: Option<SharedSightings>,
     renewal: Option<Renewal>,
+    courier: Courier,
 }
 
 /// Why the server did not start, or ended.
@@ -176,10 +178,11 @@ impl Server {
         let listener =
             listener.with_tls(renewal.as_ref().map(Renewal::tls)).behind(config.trusted_proxies.into());
         let address = listener.address().map_err(listen_error)?;
+        let courier = Courier::new().map_err(|failure| FleetError::Start(io::Error::other(failure)))?;
         let routes = Router::new()
             .merge(device_api::routes())
             .merge(operator_api::routes_of_metrics(&gate))
-            .nest("/api/v1", operator_api::routes(&gate))
+            .nest("/api/v1", operator_api::routes(&gate).layer(Extension(courier.clone())))
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
             .merge(health::routes())
@@ -205,7 +208,7 @@ impl Server {
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
         let audit = (config.audit_entries, config.audit_time);
-        Ok(Self { listener, address, routes, limits, records, gate, audit, shared, renewal })
+        Ok(Self { listener, address, routes, limits, records, gate, audit, shared, renewal, courier })
     }
 
     /// Returns the address that it listens on.
@@ -239,6 +242,8 @@ impl Server {
             ended = serving => ended,
             never = keep_up(&self.records, &self.gate, self.audit) => match never {},
             never = rollouts::keep_up(&self.records) => match never {},
+            never = deliveries::keep_up(&self.records, &self.courier) => match never {},
+            never = confirmations::keep_up(&self.records, &self.courier) => match never {},
             never = renewals => match never {},
             never = share_sightings(&self.records, self.shared) => match never {},
         };

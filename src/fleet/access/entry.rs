@@ -51,7 +51,7 @@ pub struct By {
 /// A record that an act changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Thing {
-    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token` or `rollout`.
+    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token`, `rollout` or `webhook`.
     pub kind: String,
     /// Its uuid, commit, id or name.
     pub id: String,

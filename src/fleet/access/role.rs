@@ -34,7 +34,7 @@ pub enum Permission {
     Variables,
     /// Read the audit trail.
     Audit,
-    /// Manage users and tokens, back up all records, export secrets, import, and send devices to another server.
+    /// Manage users, tokens and webhooks, back up all records, export secrets, import, and send devices to another server.
     Administer,
 }
 
@@ -104,7 +104,7 @@ impl Permission {
             Self::Variables => "set and remove variables",
             Self::Audit => "read the audit trail",
             Self::Administer => {
-                "manage users and tokens, back up, import, and send devices to another server"
+                "manage users, tokens and webhooks, back up, import, and send devices to another server"
             }
         }
     }

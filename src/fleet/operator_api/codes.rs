@@ -2,6 +2,7 @@
 
 use crate::fleet::access::AccessRefusal;
 use crate::fleet::policy::Refusal;
+use crate::fleet::webhook::WebhookRefusal;
 use crate::wire::operator_api::Code;
 
 /// Returns the code of a refusal of the policy.
@@ -19,6 +20,7 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         Refusal::NoDeviceMatches { .. } => Code::NoMatch,
         Refusal::OutOfScope { .. } => Code::Forbidden,
         Refusal::Access(refusal) => of_access(refusal),
+        Refusal::Webhook(refusal) => of_webhook(refusal),
         Refusal::Ambiguous { .. } => Code::Ambiguous,
         Refusal::BadText { .. }
         | Refusal::BadVariable { .. }
@@ -60,6 +62,16 @@ pub(super) fn of(refusal: &Refusal) -> Code {
         | Refusal::NotNow { .. }
         | Refusal::RolledOut { .. }
         | Refusal::KeyTaken => Code::Refused,
+    }
+}
+
+fn of_webhook(refusal: &WebhookRefusal) -> Code {
+    match refusal {
+        WebhookRefusal::NoSuchWebhook { .. } => Code::NotFound,
+        WebhookRefusal::Address(_) => Code::BadRequest,
+        WebhookRefusal::Taken { .. } | WebhookRefusal::TooMany { .. } | WebhookRefusal::Needed { .. } => {
+            Code::Refused
+        }
     }
 }
 

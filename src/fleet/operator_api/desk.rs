@@ -311,6 +311,8 @@ impl Desk {
                 let (things, count, fleets) = world.things(&changes, MOST_THINGS);
                 entry.details = world.details(&changes);
                 (entry.things, entry.count, entry.fleets) = (things, count, fleets.into_iter().collect());
+                let messages = world.announcements(&changes, entry.at);
+                changes.extend(messages);
                 changes.extend(order.remembered(world, &entry, kept(&answer)));
                 changes.push(entry.into());
             }

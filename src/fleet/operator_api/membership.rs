@@ -39,6 +39,9 @@ fn not_exposed(rollout: &Rollout, device: &Device, contact: Contact) -> String {
             Some(wave) if !rollout.phase.is_running() => {
                 format!("it is in wave {}, and the rollout is {}", wave + 1, rollout.phase.as_str())
             }
+            Some(wave) if !rollout.is_confirmed(wave) => rollout
+                .waits_for_webhook()
+                .unwrap_or_else(|| format!("wave {} waits for a webhook", wave + 1)),
             Some(wave) => {
                 let limits = if contact.is_recent() {
                     "a rate, a number at once or a window"

@@ -33,6 +33,7 @@ mod table;
 mod users;
 mod variables;
 mod way;
+mod webhooks;
 
 use std::net::IpAddr;
 use std::sync::Arc;

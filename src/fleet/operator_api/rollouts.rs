@@ -1,8 +1,11 @@
 //! `/api/v1/fleets/{fleet}/rollouts`: the rollouts of a fleet. The one that is not over is `current`.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
@@ -15,7 +18,9 @@ use crate::fleet::rollouts::Sighted;
 use crate::host;
 use crate::model::WindowState;
 use crate::model::quantity::span;
-use crate::wire::operator_api::{HaltedSegment, Nothing, RolloutTally, RolloutView, StartRollout, WaveView};
+use crate::wire::operator_api::{
+    HaltedSegment, Nothing, RolloutSummary, RolloutTally, RolloutView, StartRollout, WaveView,
+};
 
 pub(super) async fn list(
     records: Desk,
@@ -29,6 +34,50 @@ pub(super) async fn list(
         Page::of(rollouts.map(|rollout| (rollout.number.to_string(), view(records, world, rollout))), limit)
     })
     .await
+}
+
+/// Which rollouts of all fleets are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichRollouts {
+    /// Those that are not over, or those that are; all if absent.
+    open: Option<bool>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Lists the rollouts of all fleets of the token, the newest first.
+pub(super) async fn list_all(
+    records: Desk,
+    Params(WhichRollouts { open, limit, cursor }): Params<WhichRollouts>,
+) -> Result<Response, ApiError> {
+    let before = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(u64::MAX);
+    pages::page(&records, move |_, world| {
+        let is_it = |rollout: &&Arc<Rollout>| open.is_none_or(|open| open != rollout.phase.is_over());
+        let rollouts = world.rollouts_before(before).filter(is_it);
+        Page::of(rollouts.map(|rollout| (rollout.number.to_string(), summary(world, rollout))), limit)
+    })
+    .await
+}
+
+fn summary(world: &World, rollout: &Rollout) -> RolloutSummary {
+    RolloutSummary {
+        number: rollout.number,
+        fleet: fleet_name(world, rollout.fleet),
+        release: world.release(rollout.release).map(|release| release.commit.to_string()),
+        started: rollout.started,
+        ended: rollout.ended,
+        phase: rollout.phase.as_str().to_owned(),
+        why: why(rollout),
+        wave: rollout.wave + 1,
+        waves: rollout.definition.waves.len(),
+        tally: tally_of(rollout.tally),
+    }
+}
+
+/// Says why a rollout does not run, or which webhook holds its next wave.
+fn why(rollout: &Rollout) -> Option<String> {
+    rollout.phase.why().or_else(|| rollout.waits_for_webhook())
 }
 
 pub(super) async fn show(records: Desk, Path(fleet): Path<String>) -> Result<Response, ApiError> {
@@ -123,7 +172,7 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
     for (index, wave) in rollout.definition.waves.iter().enumerate() {
         let (devices, reachable) = plan.get(index).copied().unwrap_or_default();
         let exposed = survey.waves.get(&index).copied().unwrap_or_default();
-        let has_begun = index <= rollout.wave;
+        let has_begun = index <= rollout.wave && rollout.is_confirmed(index);
         let (wave, tally) = (wave.to_string(), tally_of(exposed));
         waves.push(WaveView { wave, has_begun, devices, reachable, earliest_s: earliest, tally });
         let exposing =
@@ -140,7 +189,7 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
         started: rollout.started,
         ended: rollout.ended,
         phase: rollout.phase.as_str().to_owned(),
-        why: rollout.phase.why(),
+        why: why(rollout),
         wave: rollout.wave + 1,
         settled: rollout.settled,
         next: next(rollout, rollout.tally, now),
@@ -171,6 +220,12 @@ fn tally_of(tally: Tally) -> RolloutTally {
 fn next(rollout: &Rollout, tally: Tally, now: Timestamp) -> String {
     if !rollout.phase.is_running() {
         return String::new();
+    }
+    if let Some(question) = &rollout.question {
+        let again = question.next.strftime("%FT%TZ");
+        return format!(
+            "the webhook is asked again at {again}; `cotter rollout approve` begins the wave without it"
+        );
     }
     let is_last = rollout.wave + 1 == rollout.definition.waves.len();
     let Definition { soak, observe, advance, .. } = &rollout.definition;

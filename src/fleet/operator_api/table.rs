@@ -4,7 +4,7 @@ use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
     audit, backup, barred, devices, exchange, fleets, keys, metrics, migration, openapi, releases, rollouts,
-    users, variables,
+    users, variables, webhooks,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
@@ -13,10 +13,19 @@ use crate::fleet::access::Permission::{
 /// The routes below `/api/v1`.
 pub(in crate::fleet) fn table() -> Vec<Route> {
     let own = || vec![("/openapi.json", vec![way(Get, See, "read this API's document", openapi)])];
-    [of_fleets(), of_rollouts(), of_devices(), of_releases(), of_variables(), of_access(), own()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        of_fleets(),
+        of_rollouts(),
+        of_devices(),
+        of_releases(),
+        of_variables(),
+        of_webhooks(),
+        of_access(),
+        own(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The routes of Prometheus, which are at the root of the server.
@@ -73,6 +82,7 @@ fn of_fleets() -> Vec<Route> {
 
 fn of_rollouts() -> Vec<Route> {
     vec![
+        ("/rollouts", vec![way(Get, See, "list the rollouts of all fleets", rollouts::list_all)]),
         (
             "/fleets/{fleet}/rollouts",
             vec![
@@ -166,6 +176,29 @@ fn of_variables() -> Vec<Route> {
         (
             "/devices/{device}/variables",
             vec![way(Post, Variables, "change variables of a device", variables::change_device).of_one()],
+        ),
+    ]
+}
+
+fn of_webhooks() -> Vec<Route> {
+    vec![
+        (
+            "/webhooks",
+            vec![
+                way(Get, Administer, "list webhooks", webhooks::list).of_the_server(),
+                way(Post, Administer, "create a webhook", webhooks::create).of_the_server(),
+            ],
+        ),
+        (
+            "/webhooks/{webhook}",
+            vec![
+                way(Get, Administer, "show a webhook", webhooks::show).of_the_server(),
+                way(Delete, Administer, "delete a webhook", webhooks::delete).of_the_server(),
+            ],
+        ),
+        (
+            "/webhooks/{webhook}/test",
+            vec![way(Post, Administer, "test a webhook", webhooks::test).of_the_server()],
         ),
     ]
 }

@@ -53,6 +53,7 @@ impl World {
         self.check_target(release.number, fleet.number)?;
         self.check_end(fleet, release)?;
         self.check_matches(fleet, &definition)?;
+        self.check_confirm(fleet, &definition)?;
         let mut changes = Vec::new();
         if let Some(open) = self.open_rollout(fleet.number) {
             if !supersedes {
@@ -153,6 +154,9 @@ impl World {
                 rollout.phase = Phase::Paused { why: Pause::Person { who: who.to_owned() } };
             }
             Steering::Pause => return not_now("it does not run"),
+            Steering::Approve if rollout.phase == Phase::Running && rollout.question.is_some() => {
+                rollout.confirm();
+            }
             Steering::Resume | Steering::Approve if rollout.phase == Phase::Running => {
                 return not_now("it runs already");
             }

@@ -1,10 +1,11 @@
 //! Describes changes for the audit trail: to which release something was pinned, which variables were set. Pure. It never
-//! has the value of a variable, a key or a token.
+//! has the value of a variable, a key or a token, or a secret of a webhook.
 
 use std::collections::BTreeSet;
 
 use super::{Change, Device, Fleet, ProvisioningKey, VariableHolder, Variables, World};
 use crate::fleet::access::{AccessChange, Scope, Token};
+use crate::fleet::webhook::{Webhook, WebhookChange, origin};
 
 /// Most characters of all details of a record.
 const LONGEST: usize = 500;
@@ -52,6 +53,7 @@ impl World {
                 vec![self.of_token(token)]
             }
             Change::Access(AccessChange::PutToken(token)) => vec![format!("of {}", token.user)],
+            Change::Webhook(WebhookChange::Put(webhook)) => self.of_webhook(webhook),
             // What else there is, the request and the name of the thing say.
             Change::Access(AccessChange::PutUser(_))
             | Change::PutKey(_)
@@ -70,7 +72,10 @@ impl World {
             | Change::DropRepeat(_)
             | Change::PutRollout(_)
             | Change::DropRollout(_)
-            | Change::PutMember(..) => Vec::new(),
+            | Change::PutMember(..)
+            | Change::Webhook(
+                WebhookChange::Drop(_) | WebhookChange::PutMessage(_) | WebhookChange::DropMessage(_),
+            ) => Vec::new(),
         }
     }
 
@@ -118,14 +123,28 @@ impl World {
         words
     }
 
-    fn of_token(&self, token: &Token) -> String {
-        let fleets = match &token.scope {
+    /// The path of its URL may be a secret.
+    fn of_webhook(&self, webhook: &Webhook) -> Vec<String> {
+        if self.webhook(&webhook.name).is_some() {
+            return Vec::new();
+        }
+        let events: Vec<_> = webhook.events.iter().map(|event| event.as_str()).collect();
+        let events = if events.is_empty() { "no event".to_owned() } else { events.join(", ") };
+        vec![format!("to {}", origin(&webhook.url)), self.of_scope(&webhook.scope), events]
+    }
+
+    fn of_scope(&self, scope: &Scope) -> String {
+        match scope {
             Scope::All => "all fleets".to_owned(),
             Scope::Fleets(fleets) => {
                 let names: Vec<_> = fleets.iter().map(|fleet| self.name(*fleet)).collect();
                 format!("fleets {}", names.join(", "))
             }
-        };
+        }
+    }
+
+    fn of_token(&self, token: &Token) -> String {
+        let fleets = self.of_scope(&token.scope);
         let until = token.expires.map_or(String::new(), |at| format!(", until {at}"));
         format!("of {}, {}, {fleets}{until}", token.user, token.role)
     }

@@ -21,6 +21,7 @@ mod acts_import;
 mod acts_release;
 mod acts_rollout;
 mod acts_variables;
+mod acts_webhook;
 mod bars;
 mod choice;
 mod compact;
@@ -36,6 +37,7 @@ mod snapshot;
 mod target;
 mod types;
 mod variables;
+mod webhooks;
 mod world;
 
 pub use super::key_hash::KeyHash;
@@ -49,6 +51,7 @@ pub use acts_import::{
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
 pub use acts_rollout::{NewRollout, Steering};
 pub use acts_variables::VariableChange;
+pub use acts_webhook::{Attempt, CLAIM, NewWebhook};
 pub use choice::Choice;
 pub use compact::Compact;
 pub use keys::{NewKey, USUAL_PER_MINUTE};

@@ -8,6 +8,7 @@ use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus}
 
 use super::types::KeyEnd;
 use crate::fleet::access::AccessRefusal;
+use crate::fleet::webhook::WebhookRefusal;
 
 /// Most entries of a list in a text, and most characters of an entry.
 const MOST: usize = 10;
@@ -237,6 +238,9 @@ pub enum Refusal {
     RolledOut { commit: Commit, act: &'static str, rollout: u64 },
 
     #[error(transparent)]
+    Webhook(#[from] WebhookRefusal),
+
+    #[error(transparent)]
     Access(#[from] AccessRefusal),
 }
 
@@ -306,6 +310,7 @@ impl Refusal {
             Self::NoRollout { .. } => "no_rollout",
             Self::NotNow { .. } => "not_now",
             Self::RolledOut { .. } => "rolled_out",
+            Self::Webhook(refusal) => refusal.rule(),
             Self::Access(refusal) => refusal.rule(),
             Self::TooManyServices { .. } => "too_many_services",
             Self::NoSuchService { .. } => "no_such_service",

@@ -40,6 +40,10 @@ impl AllRollouts {
         self.exposed.remove(uuid);
     }
 
+    pub(super) fn of_number(&self, number: u64) -> Option<&Arc<Rollout>> {
+        self.by_number.get(&number)
+    }
+
     pub(super) fn newest(&self, fleet: u64) -> Option<&Arc<Rollout>> {
         self.by_number.get(self.newest.get(&fleet)?)
     }
@@ -53,6 +57,11 @@ impl AllRollouts {
     /// Returns the rollouts with a number after this one, oldest first.
     pub(super) fn after(&self, after: u64) -> impl Iterator<Item = &Arc<Rollout>> {
         self.by_number.range(after.saturating_add(1)..).map(|(_, rollout)| rollout)
+    }
+
+    /// Returns the rollouts with a number before this one, newest first.
+    pub(super) fn before(&self, before: u64) -> impl Iterator<Item = &Arc<Rollout>> {
+        self.by_number.range(..before).rev().map(|(_, rollout)| rollout)
     }
 
     /// Returns a change for each record.

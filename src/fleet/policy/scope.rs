@@ -10,6 +10,7 @@ use super::{
 };
 use crate::fleet::access::{AccessChange, Scope, Thing};
 use crate::fleet::rollout::Rollout;
+use crate::fleet::webhook::{Webhook, WebhookChange};
 use crate::model::DeviceUuid;
 
 /// The world as a token sees it. Lists and searches are those of [`World`], without what is out of its scope. The rules of
@@ -56,6 +57,10 @@ impl<W: Deref<Target = World>> Sight<W> {
 
     pub fn releases_after(&self, fleet: Option<u64>, after: u64) -> impl Iterator<Item = &Arc<Release>> {
         self.world.releases_after(fleet, after).filter(|release| self.scope.has(release.fleet))
+    }
+
+    pub fn rollouts_before(&self, before: u64) -> impl Iterator<Item = &Arc<Rollout>> {
+        self.world.rollouts_before(before).filter(|rollout| self.scope.has(rollout.fleet))
     }
 
     pub fn bars_after(&self, after: Option<&DeviceUuid>) -> impl Iterator<Item = &Bar> {
@@ -287,11 +292,14 @@ impl World {
                 (thing("token", token.hash.id(), Some(&token.name)), Vec::new())
             }
             Change::PutRollout(rollout) => self.rollout_thing(rollout),
+            Change::Webhook(WebhookChange::Put(webhook)) => of_webhook(webhook),
+            Change::Webhook(WebhookChange::Drop(name)) => self.webhook(name).map_or(nothing, of_webhook),
             // Reports change when a release that they name is deleted, also those of a device that was moved away.
             Change::PutReports(..)
             | Change::Counters(_)
             | Change::DropRollout(_)
             | Change::PutMember(..)
+            | Change::Webhook(WebhookChange::PutMessage(_) | WebhookChange::DropMessage(_))
             | Change::RetireKey(_)
             | Change::PutRepeat(_)
             | Change::DropRepeat(_)
@@ -307,6 +315,14 @@ impl World {
         let commit = self.release(rollout.release).map(|release| release.commit.to_string());
         (thing("rollout", &rollout.number.to_string(), commit.as_deref()), vec![rollout.fleet])
     }
+}
+
+fn of_webhook(webhook: &Webhook) -> (Option<Thing>, Vec<u64>) {
+    let fleets = match &webhook.scope {
+        Scope::All => Vec::new(),
+        Scope::Fleets(fleets) => fleets.iter().copied().collect(),
+    };
+    (thing("webhook", &webhook.name, None), fleets)
 }
 
 fn of_device(device: &Device) -> (Option<Thing>, Vec<u64>) {

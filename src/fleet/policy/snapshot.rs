@@ -11,7 +11,7 @@ impl World {
     }
 
     /// Returns a change for each record, without the audit trail, which is on disk only, and without the remembered
-    /// idempotency keys, because a copy may be restored days later. Applied to an empty world, they make this one.
+    /// idempotency keys and messages to webhooks, because a copy may be restored days later. Applied to an empty world, they make this one.
     pub fn records(&self) -> impl Iterator<Item = Change> + '_ {
         std::iter::once(Change::Counters(self.counters))
             .chain(self.fleets().cloned().map(Change::PutFleet))
@@ -30,6 +30,7 @@ impl World {
                     .map(|(holder, variables)| Change::PutVariables(holder.clone(), variables.clone())),
             )
             .chain(self.rollouts.records())
+            .chain(self.webhooks.records())
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
     }
 

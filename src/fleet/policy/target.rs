@@ -41,6 +41,11 @@ impl World {
         self.rollouts.after(after)
     }
 
+    /// Returns the rollouts with a number before this one, newest first.
+    pub fn rollouts_before(&self, before: u64) -> impl Iterator<Item = &Arc<Rollout>> {
+        self.rollouts.before(before)
+    }
+
     /// Returns the newest rollout of a device's fleet, and what it has noted of the device, if it is exposed.
     #[must_use]
     pub fn membership(&self, device: &Device) -> Option<(&Rollout, &Member)> {

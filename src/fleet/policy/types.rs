@@ -14,6 +14,7 @@ use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::fleet::repeats::Repeat;
 use crate::fleet::rollout::{Rollout, RolloutMember};
+use crate::fleet::webhook::WebhookChange;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
@@ -196,6 +197,9 @@ pub struct Counters {
     /// Records of older versions do not have it.
     #[serde(default)]
     pub rollout: u64,
+    /// Of messages to webhooks. Records of older versions do not have it.
+    #[serde(default)]
+    pub message: u64,
 }
 
 /// A key with which devices register in one fleet. Records of older versions have no fields after `created`.
@@ -341,4 +345,6 @@ pub enum Change {
     DropRollout(u64),
     /// What a rollout has noted of a device.
     PutMember(DeviceUuid, RolloutMember),
+    /// A webhook, or a message that waits for its delivery.
+    Webhook(WebhookChange),
 }

@@ -11,6 +11,7 @@ use super::room::AllTaken;
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
 use super::variables::AllVariables;
+use super::webhooks::AllWebhooks;
 use super::{
     Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, Reported,
     VariableHolder,
@@ -39,6 +40,7 @@ pub struct World {
     pub(super) variables: AllVariables,
     pub(super) repeats: Repeats,
     pub(super) rollouts: AllRollouts,
+    pub(super) webhooks: AllWebhooks,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -113,6 +115,7 @@ impl World {
             Change::PutRollout(rollout) => self.rollouts.put(*rollout),
             Change::DropRollout(number) => self.rollouts.drop(number),
             Change::PutMember(uuid, exposed) => self.rollouts.expose(uuid, exposed),
+            Change::Webhook(change) => self.webhooks.apply(change),
         }
     }
 

@@ -51,6 +51,9 @@ pub struct Definition {
     /// How long all devices are watched after the last wave, until the rollout completes.
     pub observe: Span,
     pub on_halt: OnHalt,
+    /// Name of the webhook that must let each wave begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
 }
 
 impl Default for Definition {
@@ -73,6 +76,7 @@ impl Default for Definition {
             silent_after: Span::seconds(86_400),
             observe: Span::seconds(3_600),
             on_halt: OnHalt::Pause,
+            confirm: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::definition::{Definition, OnHalt};
 use super::position::{Position, position};
 use super::share::Share;
-use super::state::{Counted, Member, Rollout};
+use super::state::{Counted, Member, Question, Rollout};
 use super::tally::{Tally, Verdict};
 use super::verdict::{self, Outside, Subject};
 use super::wave::Group;
@@ -49,12 +49,17 @@ pub(super) struct Draft<'r, 'a> {
     pub(super) survey: Survey<'a>,
     /// The reasons of devices that failed.
     pub(super) reasons: HashMap<&'a str, u64>,
+    /// What was asked before this decision.
+    pub(super) question: Option<Question>,
 }
 
 impl<'r, 'a> Draft<'r, 'a> {
     pub(super) fn new(rollout: &'r Rollout, outside: Outside) -> Self {
+        let mut own = rollout.clone();
+        // It is asked again only if this decision wants it.
+        let question = if own.phase.is_running() { own.question.take() } else { None };
         Self {
-            rollout: rollout.clone(),
+            rollout: own,
             definition: &rollout.definition,
             outside,
             members: Vec::new(),
@@ -64,6 +69,7 @@ impl<'r, 'a> Draft<'r, 'a> {
                 .map(|_| Vec::new()),
             survey: Survey::default(),
             reasons: HashMap::new(),
+            question,
         }
     }
 

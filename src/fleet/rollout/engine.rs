@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::definition::Definition;
 use super::draft::{Candidate, Draft, Survey};
 use super::halting::Halted;
-use super::state::{Member, Pause, Phase, Rollout};
+use super::state::{Member, Pause, Phase, Question, Rollout};
 use super::tally::Verdict;
 use super::verdict::{self, Outside, Subject};
 
@@ -33,10 +33,18 @@ pub fn decide<'a>(
         for device in devices {
             draft.look_at(device);
         }
-        draft.end_of_wave();
-        if draft.halt_if_bad() == Halted::Nothing {
-            draft.expose();
-            draft.advance();
+        let wave = draft.rollout.wave;
+        let is_confirmed = draft.rollout.is_confirmed(wave);
+        if is_confirmed {
+            draft.end_of_wave();
+        }
+        match draft.halt_if_bad() {
+            Halted::Nothing if is_confirmed => {
+                draft.expose();
+                draft.advance();
+            }
+            Halted::Nothing => draft.ask(wave),
+            Halted::Segment | Halted::All => {}
         }
         draft.rollout.tally = draft.survey.all;
     }
@@ -86,8 +94,22 @@ impl Draft<'_, '_> {
         if self.definition.waves[wave].needs_approval && self.rollout.approved != Some(wave) {
             return self.pause(Pause::Approval);
         }
+        if !self.rollout.is_confirmed(wave + 1) {
+            return self.ask(wave + 1);
+        }
         self.rollout.wave += 1;
         (self.rollout.settled, self.rollout.waived) = (None, None);
+    }
+
+    /// Asks whether a wave may begin, and goes on with a question that is asked already.
+    fn ask(&mut self, wave: usize) {
+        if self.rollout.phase != Phase::Running || !self.outside.is_in_window {
+            return;
+        }
+        let now = self.outside.now;
+        let same = self.question.take().filter(|question| question.wave == wave);
+        let new = || Question { wave, since: now, asked: 0, next: now, why: None };
+        self.rollout.question = Some(same.unwrap_or_else(new));
     }
 
     fn complete(&mut self) {

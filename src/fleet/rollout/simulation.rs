@@ -205,7 +205,9 @@ pub fn run(definition: &Definition, model: &Model, seed: u64) -> Run {
     let mut random = Random(seed);
     let mut fleet = Fleet::new(model, &mut random);
     let start = Timestamp::UNIX_EPOCH;
-    let mut rollout = Rollout::new(seed, 1, 1, definition.clone(), start);
+    // Its webhook lets each wave begin at once.
+    let definition = Definition { confirm: None, ..definition.clone() };
+    let mut rollout = Rollout::new(seed, 1, 1, definition, start);
     rollout.base = model.base;
     let update = (model.update.0.as_secs(), model.update.1.as_secs());
     let mut second = 0;

@@ -38,6 +38,12 @@ pub struct Rollout {
     pub paced_until: Option<Timestamp>,
     /// The wave after which the next one was approved.
     pub approved: Option<usize>,
+    /// The last wave that the webhook of the definition lets begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<usize>,
+    /// What that webhook is asked at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
     /// The wave that a person wants to end although its verdicts do not suffice.
     pub waived: Option<usize>,
     /// When a person resumed the rollout. What had become of devices until then is not held against the release again.
@@ -69,6 +75,8 @@ impl Rollout {
             ends: BTreeMap::new(),
             paced_until: None,
             approved: None,
+            confirmed: None,
+            question: None,
             waived: None,
             resumed: None,
             halted: BTreeMap::new(),
@@ -87,6 +95,7 @@ impl Rollout {
     /// Ends it.
     pub fn end(&mut self, phase: Phase, now: Timestamp) {
         (self.phase, self.ended) = (phase, Some(now));
+        self.question = None;
     }
 
     /// Goes on, although it was paused or halted.
@@ -102,6 +111,20 @@ impl Rollout {
         self.phase = Phase::Running;
         self.approved = Some(self.wave);
     }
+}
+
+/// A question that is not answered with yes so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Index of the wave that waits.
+    pub wave: usize,
+    pub since: Timestamp,
+    /// How often it was asked.
+    pub asked: u32,
+    /// It is not asked again before.
+    pub next: Timestamp,
+    /// What the last answer was; `None` before the first one.
+    pub why: Option<String>,
 }
 
 /// Failures among verdicts.

@@ -10,6 +10,7 @@ use super::simulation::{self, End, Model, ModelSegment};
 use super::tally::Verdict;
 use super::*;
 
+mod confirm;
 mod edges;
 
 /// A fleet of the test: its devices, their records, and the time.

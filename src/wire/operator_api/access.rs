@@ -101,7 +101,7 @@ pub struct AuditView {
 /// A record that was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThingView {
-    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token` or `rollout`.
+    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token`, `rollout` or `webhook`.
     pub kind: String,
     /// Its uuid, commit, id or name.
     pub id: String,

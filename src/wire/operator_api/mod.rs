@@ -9,6 +9,7 @@ mod keys;
 mod pages;
 mod rollouts;
 mod variables;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,11 @@ pub use exchange::{
 };
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
-pub use rollouts::{DeviceRollout, HaltedSegment, RolloutTally, RolloutView, StartRollout, WaveView};
+pub use rollouts::{
+    DeviceRollout, HaltedSegment, RolloutSummary, RolloutTally, RolloutView, StartRollout, WaveView,
+};
 pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
+pub use webhooks::{CreateWebhook, WebhookCreated, WebhookFailure, WebhookTested, WebhookView};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetView {

@@ -31,7 +31,7 @@ pub struct RolloutView {
     pub ended: Option<Timestamp>,
     /// `running`, `paused`, `halted`, `pulled-back`, `completed` or `aborted`.
     pub phase: String,
-    /// Why it does not run.
+    /// Why it does not run, or which webhook holds its next wave.
     pub why: Option<String>,
     /// Number of the last wave that has begun, from 1.
     pub wave: usize,
@@ -46,6 +46,26 @@ pub struct RolloutView {
     /// Segments that are halted.
     pub halted: Vec<HaltedSegment>,
     pub definition: Value,
+}
+
+/// A rollout in a list of those of all fleets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutSummary {
+    pub number: u64,
+    /// Name of the fleet.
+    pub fleet: String,
+    /// Commit of the release.
+    pub release: Option<String>,
+    pub started: Timestamp,
+    pub ended: Option<Timestamp>,
+    /// As in [`RolloutView`].
+    pub phase: String,
+    pub why: Option<String>,
+    /// Number of the last wave that has begun, from 1.
+    pub wave: usize,
+    /// How many waves it has.
+    pub waves: usize,
+    pub tally: RolloutTally,
 }
 
 /// One wave of a rollout.

@@ -1,0 +1,26 @@
+//! The question to a webhook whether a wave may begin.
+
+use super::state::Rollout;
+
+impl Rollout {
+    /// Returns `true` if no webhook holds this wave.
+    #[must_use]
+    pub fn is_confirmed(&self, wave: usize) -> bool {
+        self.definition.confirm.is_none() || self.confirmed.is_some_and(|confirmed| confirmed >= wave)
+    }
+
+    /// Lets the wave begin that a question is about.
+    pub fn confirm(&mut self) {
+        if let Some(question) = self.question.take() {
+            self.confirmed = Some(question.wave);
+        }
+    }
+
+    /// Says which wave waits for which webhook, and why.
+    #[must_use]
+    pub fn waits_for_webhook(&self) -> Option<String> {
+        let (question, webhook) = (self.question.as_ref()?, self.definition.confirm.as_ref()?);
+        let why = question.why.as_deref().unwrap_or("it has not answered yet");
+        Some(format!("wave {} waits for webhook {webhook}: {why}", question.wave + 1))
+    }
+}
