@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::client::ClientError;
+use super::openbalena::BalenaError;
 use crate::api::{BindError, ClientError as AgentError};
 use crate::cloud::CloudError;
 use crate::config::{ConfigError as AgentConfigError, JoinError};
@@ -155,6 +156,9 @@ impl Exit {
                 RegistryError::Denied { .. } | RegistryError::ForeignRealm { .. } => Self::NotPermitted,
                 RegistryError::Unreachable { .. } => Self::Unreachable,
             });
+        }
+        if let Some(error) = error.downcast_ref::<BalenaError>() {
+            return Some(error.exit());
         }
         error.downcast_ref::<ClientError>().map(Self::of_client)
     }

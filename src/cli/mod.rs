@@ -54,6 +54,7 @@ mod logging;
 mod logs;
 mod migration;
 mod names;
+mod openbalena;
 mod overview;
 mod plan;
 mod print;
