@@ -187,7 +187,11 @@ impl Shared {
         }
         match *table {
             // Whatever a client says.
-            "application" => drop(row.insert("should_track_latest_release".to_owned(), true.into())),
+            "application" => {
+                row.insert("should_track_latest_release".to_owned(), true.into());
+                let own = format!("{:012x}4{:03x}8{:015x}", self.next, 0, 0);
+                row.entry("uuid").or_insert(own.into());
+            }
             "image" => {
                 let place = format!("registry2.example.com/v2/{:032x}", self.next);
                 row.insert("is_stored_at__image_location".to_owned(), place.into());
@@ -434,11 +438,11 @@ impl Shared {
             };
         }
         match filter.split(' ').collect::<Vec<_>>().as_slice() {
-            ["id", "gt", number] => Some(id > number.parse().ok()?),
-            ["id", "eq", number] => Some(id == number.parse().ok()?),
+            ["id", "gt", number] => Some(id > number.parse::<u64>().ok()?),
+            ["id", "eq", number] => Some(id == number.parse::<u64>().ok()?),
             [field, "eq", number] => {
                 table_fields(table).find(|(name, _)| name == field)?;
-                Some(self.link(table, id, field) == Some(number.parse().ok()?))
+                Some(self.link(table, id, field) == Some(number.parse::<u64>().ok()?))
             }
             _ => None,
         }
@@ -473,7 +477,7 @@ fn defaults(table: &str) -> Vec<(&'static str, Value)> {
                 ("is_passing_tests", true.into()),
             ]
         }
-        "application" => vec![("should_be_running__release", Value::Null), ("uuid", "0".repeat(12).into())],
+        "application" => vec![("should_be_running__release", Value::Null)],
         _ => Vec::new(),
     }
 }

@@ -33,9 +33,9 @@ pub(super) struct Carrying<'a> {
 }
 
 impl Carrying<'_> {
-    /// Brings the fleet itself.
-    pub(super) async fn fleet(&mut self) -> Result<(), BalenaError> {
-        let Some(fleet) = &self.source.fleet else { return Ok(()) };
+    /// Brings the fleet itself. Returns whether it has the target there that it has here, and all that the target needs.
+    pub(super) async fn fleet(&mut self) -> Result<bool, BalenaError> {
+        let Some(fleet) = &self.source.fleet else { return Ok(false) };
         let has_devices = !self.there.devices.is_empty();
         if !fleet.is_tracking_latest && self.there.is_tracking_latest && !has_devices {
             // Before releases are created, so that none of them becomes its target.
@@ -50,7 +50,7 @@ impl Carrying<'_> {
         for variable in &self.source.variables {
             self.variable(variable).await?;
         }
-        self.target(fleet).await
+        Ok(self.target(fleet).await? && self.failed.is_empty())
     }
 
     /// Whether something that is there and differs may be set.
@@ -88,7 +88,7 @@ impl Carrying<'_> {
         let commit = &release.commit;
         let is_running = release.status == ReleaseStatus::Running;
         let known = self.there.releases.get(commit).cloned();
-        if let Some(known) = known.as_ref().filter(|known| known.status != "running" || is_running) {
+        if let Some(known) = known.as_ref().filter(|known| known.status != "running") {
             return self.flags(release, known).await;
         }
         let id = match &known {
@@ -255,30 +255,43 @@ impl Carrying<'_> {
         }
     }
 
-    async fn target(&mut self, fleet: &ExportedFleet) -> Result<(), BalenaError> {
-        let Some(commit) = &fleet.target else { return Ok(()) };
+    async fn target(&mut self, fleet: &ExportedFleet) -> Result<bool, BalenaError> {
+        let Some(commit) = &fleet.target else { return Ok(false) };
         let release = self.there.releases.get(commit).filter(|release| release.status == "success");
         let Some(id) = release.map(|release| release.id) else {
             self.failed.push(format!("the target of the fleet, {commit}, is not there"));
-            return Ok(());
+            return Ok(false);
         };
         // What was created is tracked at once: the API has moved the target meanwhile.
-        if !self.api.is_dry && self.there.is_tracking_latest {
-            let number = self.there.application;
-            let rows = self
-                .api
-                .rows("application", "should_be_running__release", &format!("id eq {number}"))
-                .await?;
-            self.there.target = rows.first().and_then(|row| row.link("should_be_running__release"));
+        if self.there.is_tracking_latest {
+            self.there.target = self.tracked(id).await?;
         }
         let is_tracking = fleet.is_tracking_latest;
         if self.there.target == Some(id) && self.there.is_tracking_latest == is_tracking {
-            return Ok(());
+            return Ok(true);
         }
         let body = json!({ "should_track_latest_release": is_tracking, "should_be_running__release": id });
         let how = if is_tracking { "which it tracks" } else { "to which it is pinned" };
         let (what, may_set) = (format!("target of the fleet: {commit}, {how}"), self.may_set());
-        self.differing(&what, may_set, ("application", self.there.application), &body).await
+        self.differing(&what, may_set, ("application", self.there.application), &body).await?;
+        Ok(may_set)
+    }
+
+    /// Returns the target of the fleet there, which tracks its newest release. `id`: the release that is its target here.
+    async fn tracked(&self, id: u64) -> Result<Option<u64>, BalenaError> {
+        if !self.api.is_dry {
+            let filter = format!("id eq {}", self.there.application);
+            let rows = self.api.rows("application", "should_be_running__release", &filter).await?;
+            return Ok(rows.first().and_then(|row| row.link("should_be_running__release")));
+        }
+        let is_tracked = |release: &&ExportedRelease| {
+            let is_good = release.is_final && release.is_passing_tests && !release.is_invalidated;
+            is_good && release.status == ReleaseStatus::Success
+        };
+        let newest =
+            self.source.releases.iter().filter(is_tracked).max_by_key(|release| release.start_timestamp);
+        let newest = newest.and_then(|newest| self.there.releases.get(&newest.commit));
+        Ok(newest.map(|newest| newest.id).filter(|newest| *newest == id).or(self.there.target))
     }
 }
 

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 1000;
 pub(super) struct Missing {
     /// Uuids of those that the target of the fleet suits.
     pub(super) ready: Vec<String>,
-    /// Names of those that are pinned to another release.
+    /// Uuids of those that are pinned to another release.
     pub(super) pinned: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl Carrying<'_> {
             let known = self.there.devices.get(uuid);
             let Some((id, name, pin)) = known.map(|known| (known.id, known.name.clone(), known.pin)) else {
                 match &device.pin {
-                    Some(pin) if Some(pin) != target => missing.pinned.push(device.name.clone()),
+                    Some(pin) if Some(pin) != target => missing.pinned.push(uuid.clone()),
                     Some(_) | None => missing.ready.push(uuid.clone()),
                 }
                 continue;

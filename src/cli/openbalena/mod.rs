@@ -105,25 +105,20 @@ pub(super) async fn run(asked: ToOpenBalena) -> anyhow::Result<()> {
     let (overwrite, differs, failed) = (asked.overwrite, Vec::new(), Vec::new());
     let mut carrying =
         Carrying { api, http: &http, source: &source, there, name, overwrite, differs, failed };
-    carrying.fleet().await?;
-    let Missing { mut ready, pinned } = carrying.devices().await?;
+    let is_ready = carrying.fleet().await?;
+    let Missing { mut ready, mut pinned } = carrying.devices().await?;
     let mut moving = 0;
     if asked.sends {
         if asked.pinned {
-            let is_pinned =
-                |uuid: &&String| source.devices.get(*uuid).is_some_and(|it| pinned.contains(&it.name));
-            ready.extend(source.devices.keys().filter(is_pinned).cloned());
+            ready.append(&mut pinned);
         }
-        let has_target = source.fleet.as_ref().is_some_and(|fleet| fleet.target.is_some());
-        if has_target && carrying.failed.is_empty() && carrying.differs.is_empty() {
+        if is_ready {
             moving = carrying.send(&client, &ready).await?;
         } else if !ready.is_empty() {
-            let why = "no device is sent before the fleet there has its target and is as it is here";
+            let why = "no device is sent before the fleet there has the target that it has here";
             carrying.failed.push(why.to_owned());
         }
     }
-    let is_sending_pinned = asked.sends && asked.pinned;
-    let pinned = if is_sending_pinned { Vec::new() } else { pinned };
     finish(&carrying, moving, &pinned, json)
 }
 
@@ -153,13 +148,13 @@ fn finish(carrying: &Carrying<'_>, moving: usize, pinned: &[String], json: bool)
             lines.iter().try_for_each(|line| print::line(&format!("{what}: {line}")))?;
         }
         let all = counted(source.devices.len(), "device");
-        print::line(&format!("of {all}, {arrived} are there and {moving} are on their way"))?;
-        if !pinned.is_empty() {
+        print::line(&format!("{all}: {arrived} there, {moving} on their way"))?;
+        if let Some(device) = pinned.first().and_then(|uuid| source.devices.get(uuid)) {
             print::note(&format!(
-                "{} with a pin of their own, e.g. {}: there they run the fleet's release until this command runs again; --pinned \
-                 sends them, too",
+                "{} with another pin than the fleet's target, e.g. {}: there they run the target until this command runs again; \
+                 --pinned sends them, too",
                 counted(pinned.len(), "device"),
-                pinned[0]
+                device.name
             ));
         }
         if arrived < source.devices.len() {
