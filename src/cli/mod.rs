@@ -55,6 +55,7 @@ mod logs;
 mod migration;
 mod names;
 mod openbalena;
+mod openbalena_error;
 mod overview;
 mod plan;
 mod print;

@@ -1,4 +1,4 @@
-//! A stand-in of openBalena's API (OData, version 7), after its model (open-balena-api 49, `src/balena.sbvr` and the hooks
+//! A stand-in of openBalena's API (OData, version 7), after its model (open-balena-api 49: its file balena.sbvr and the hooks
 //! beside it): required and allowed fields, unique and natural keys, references, the rules for releases, pins and images, how
 //! a release becomes a fleet's target, and the form of its answers. It reads the filters that `cotter` sends and no others.
 //!

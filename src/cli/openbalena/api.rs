@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::exit::Exit;
+use crate::cli::openbalena_error::BalenaError;
 use crate::cli::print;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
@@ -25,49 +25,6 @@ const PAGE: usize = 1000;
 /// How often a request is sent again that the API wants later, and the longest time until then.
 const AGAIN: usize = 5;
 const LATER: Duration = Duration::from_secs(60);
-
-/// Why the API did not do it.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum BalenaError {
-    #[error("{given:?} is not the address of an API ({why}); write e.g. --to https://api.example.com")]
-    BadUrl { given: String, why: String },
-
-    #[error("the token would go to {host} unencrypted, because http:// has no TLS; use https://")]
-    InTheClear { host: String },
-
-    #[error(
-        "no openBalena answers at {url} ({why}); run this again when it does, and it goes on where it stopped"
-    )]
-    Unreachable { url: String, why: http::Failure },
-
-    #[error(
-        "the openBalena at {url} does not accept this token; name the file of one of a user who may change fleets with \
-         --api-token-file"
-    )]
-    WrongToken { url: String },
-
-    #[error("openBalena refuses to {what} (status {status}: {words})")]
-    Refused { what: String, status: StatusCode, words: String },
-
-    #[error("the service at {url} does not answer as an openBalena ({why}); check --to")]
-    NotUnderstood { url: String, why: String },
-
-    #[error("{0} not complete there; correct what is named above, and run this again")]
-    Incomplete(String),
-}
-
-impl BalenaError {
-    pub(in crate::cli) fn exit(&self) -> Exit {
-        match self {
-            Self::BadUrl { .. } | Self::InTheClear { .. } => Exit::Usage,
-            Self::Unreachable { .. } => Exit::Unreachable,
-            Self::WrongToken { .. } => Exit::NotPermitted,
-            Self::Refused { .. } => Exit::Refused,
-            Self::NotUnderstood { .. } => Exit::Unexpected,
-            Self::Incomplete(_) => Exit::PullFailed,
-        }
-    }
-}
 
 /// A row of the API.
 #[derive(Debug, Clone)]

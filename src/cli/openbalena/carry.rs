@@ -6,9 +6,10 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::api::{Api, BalenaError};
+use super::api::Api;
 use super::source::Source;
 use super::there::{Image, Release, There};
+use crate::cli::openbalena_error::BalenaError;
 use crate::http::Http;
 use crate::model::{ImageRef, ReleaseStatus};
 use crate::registry;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::api::BalenaError;
 use super::carry::Carrying;
 use crate::cli::client::Client;
+use crate::cli::openbalena_error::BalenaError;
 use crate::wire::operator_api::{
     BulkView, DeviceView, ExportedDevice, ExportedVariable, MigrateMany, MigrationOrder,
 };

@@ -14,7 +14,6 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub(super) use api::BalenaError;
 use api::{Api, Row};
 use carry::Carrying;
 use devices::Missing;
@@ -24,6 +23,7 @@ use there::There;
 use super::client::{Client, Plain};
 use super::client_files::{read_authority, read_token};
 use super::exit::Usage;
+use super::openbalena_error::BalenaError;
 use super::print;
 use crate::http::Http;
 use crate::model::quantity::counted;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::api::{Api, BalenaError, Row};
+use super::api::{Api, Row};
+use crate::cli::openbalena_error::BalenaError;
 
 /// A release there.
 #[derive(Debug, Clone)]
