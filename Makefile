@@ -40,7 +40,7 @@ demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 bench: ## the budgets, measured beside docker-compose and the engine alone; 10 min after the build
 	@scripts/bench.sh
 
-bench-fleet: ## the fleet server with 100,000 devices, beside a bare axum; 3 min after the build; ARGS='--devices N' for another size
+bench-fleet: ## the fleet server with 100,000 devices, beside a bare axum; 3 min after the build; ARGS='--devices N' for another size, ARGS=--postgres for two servers on PostgreSQL
 	@scripts/bench-fleet.sh $(ARGS)
 
 bench-rollouts: ## how 1,000 simulated rollouts on 100,000 devices end; ARGS='--runs N' for fewer

@@ -3,6 +3,7 @@
 # one processor, the load on another.
 #
 #   scripts/bench-fleet.sh [--devices N] [--releases N]
+#   scripts/bench-fleet.sh --postgres [--devices N] [--releases N] [--kills N]    two servers on one PostgreSQL
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh

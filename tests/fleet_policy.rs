@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "support/recorded.rs"]
+mod recorded;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use cotter::fleet::policy::{
     Change, Choice, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
@@ -13,7 +15,7 @@ use cotter::fleet::policy::{
 use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use jiff::Timestamp;
 use proptest::prelude::*;
-use serde_json::Value;
+use recorded::{Act as Recorded, Kind, LIST, Line, files, recorded};
 
 const TRACKED: ReleaseStatus = ReleaseStatus::Success;
 
@@ -155,152 +157,70 @@ impl Desk {
         target.map(|release| release.commit.to_string())
     }
 
-    /// Compares every device that was recorded at this step.
-    fn like(&self, step: &str, seen: &mut BTreeSet<String>) {
-        for device in ["A", "B", "C"] {
-            let file = format!("{step}.device-{device}.json");
-            let path = Path::new("tests/fixtures/openbalena").join(&file);
-            if let Ok(text) = std::fs::read_to_string(&path) {
-                assert_eq!(self.target(device), recorded_release(&text), "{file}");
-                seen.insert(file);
+    /// Does an act of the recordings.
+    fn act(&mut self, act: Recorded) -> Result<(), Refusal> {
+        match act {
+            Recorded::Fleet(name) => self.add_fleet(name),
+            Recorded::Device(name) => self.add_device(name, "fleet1"),
+            Recorded::Release(fleet, name, kind) => self.add_release(fleet, name, |release| match kind {
+                Kind::Plain => {}
+                Kind::Draft => release.is_final = false,
+                Kind::Failed => release.status = ReleaseStatus::Failed,
+                Kind::Running => release.status = ReleaseStatus::Running,
+                Kind::Older => release.start_timestamp = Timestamp::from_second(1_700_000_000).unwrap(),
+            }),
+            Recorded::Finalize(name) => {
+                self.patch_release(name, ReleasePatch { is_final: Some(true), ..ReleasePatch::default() })?;
             }
+            Recorded::Invalidate(name, is_so) => self.invalidate(name, is_so),
+            Recorded::FailsTests(name) => {
+                let patch = ReleasePatch { is_passing_tests: Some(false), ..ReleasePatch::default() };
+                self.patch_release(name, patch)?;
+            }
+            Recorded::Delete(name) => self.change(self.world.delete_release(&self.release(name)))?,
+            Recorded::PinFleet(fleet, release) => self.pin_fleet(fleet, release)?,
+            Recorded::TrackLatest(fleet) => self.change(self.world.track_latest(&self.fleet(fleet)))?,
+            Recorded::TrackFlag(fleet) => {
+                let patch = FleetPatch { is_tracking_latest: Some(true), ..FleetPatch::default() };
+                self.patch_fleet(fleet, patch);
+            }
+            Recorded::NoTarget(fleet) => {
+                self.patch_fleet(fleet, FleetPatch { target: Some(None), ..FleetPatch::default() });
+            }
+            Recorded::Pin(device, release) => self.pin(device, release)?,
+            Recorded::Unpin(device) => self.unpin(device),
+            Recorded::Tag(device, key, value) => self.tag(device, key, value),
+            Recorded::PinByTag(filter, release) => self.pin_by_tag(filter, release)?,
+            Recorded::Move(device, fleet) => self.move_device(device, fleet),
         }
+        Ok(())
     }
-}
-
-/// The name of the release in a recorded state: what its services have in `FROM_COMPOSE`.
-fn recorded_release(text: &str) -> Option<String> {
-    let state: Value = serde_json::from_str(text).unwrap();
-    let device = state.as_object().unwrap().values().next().unwrap();
-    let app = device["apps"].as_object().unwrap().values().next().unwrap();
-    let releases = app.get("releases")?.as_object().unwrap();
-    let release = releases.values().next().unwrap();
-    let names: BTreeSet<&str> = release["services"]
-        .as_object()
-        .unwrap()
-        .values()
-        .map(|service| service["composition"]["environment"]["FROM_COMPOSE"].as_str().unwrap())
-        .collect();
-    assert_eq!(names.len(), 1);
-    names.first().map(|name| (*name).to_owned())
 }
 
 fn plain(_: &mut NewRelease) {}
 
-/// Every recorded step of policy, in order. The acts are those of the recordings' README.
+/// Every recorded step of policy, in order. `tests/fleet_recorded.rs` does the same at servers.
 #[test]
 fn every_recorded_step_resolves_to_the_recorded_release() {
     let mut seen = BTreeSet::new();
     let mut desk = Desk::default();
-    let d = &mut desk;
-    d.add_fleet("fleet1");
-    d.add_fleet("fleet2");
-    for device in ["A", "B", "C"] {
-        d.add_device(device, "fleet1");
+    for line in LIST {
+        match *line {
+            Line::Do(act) => desk.act(act).unwrap(),
+            Line::Refused(act) => {
+                assert!(matches!(desk.act(act), Err(Refusal::InUse { .. })), "{act:?}");
+            }
+            Line::Like(step) => {
+                for (file, device, release) in recorded(step) {
+                    assert_eq!(desk.target(device), release, "{file}");
+                    seen.insert(file);
+                }
+            }
+            Line::Has(device, release) => assert_eq!(desk.target(device).as_deref(), Some(release)),
+        }
     }
-    d.like("01-no-release", &mut seen);
-
-    let before_r1 = d.now();
-    for (step, name) in
-        [("02-track-latest-r1", "r1"), ("03-track-latest-r2", "r2"), ("04-track-latest-r3", "r3")]
-    {
-        d.add_release("fleet1", name, plain);
-        d.like(step, &mut seen);
-    }
-    pins(d, &mut seen);
-    drafts(d, &mut seen);
-    untrackable_and_moves(d, before_r1, &mut seen);
-    // The fleet's field set to nothing, while it tracks: the raw act of the API.
-    d.patch_fleet("fleet1", FleetPatch { target: Some(None), ..FleetPatch::default() });
-    d.like("55-fleet-target-null", &mut seen);
-    // Moved to fleet2 with a report behind it (the report itself is another test).
-    d.move_device("B", "fleet2");
-    d.like("60-report-then-move", &mut seen);
-
-    // Recordings that are not about policy: a v2 body, and rich releases of one device.
-    let others = ["39b-", "50-vars", "65-compression"];
-    let all: BTreeSet<String> = std::fs::read_dir("tests/fixtures/openbalena")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|file| file.ends_with(".json") && file.contains(".device-"))
-        .filter(|file| !others.iter().any(|other| file.starts_with(other)))
-        .collect();
-    assert_eq!(all, seen, "each recorded state was compared");
+    assert_eq!(seen, files(), "each recorded state was compared");
     assert_eq!(seen.len(), 88);
-}
-
-fn pins(d: &mut Desk, seen: &mut BTreeSet<String>) {
-    d.pin_fleet("fleet1", "r1").unwrap();
-    d.like("05-fleet-pinned-r1", seen);
-    d.pin("A", "r2").unwrap();
-    d.like("06-device-A-pinned-r2", seen);
-    d.pin_fleet("fleet1", "r3").unwrap();
-    d.like("07-fleet-pinned-r3-A-still-r2", seen);
-    d.add_release("fleet1", "r4", plain);
-    d.like("08-new-release-r4-while-pinned", seen);
-    d.unpin("A");
-    d.like("09-device-A-unpinned", seen);
-    d.patch_fleet("fleet1", FleetPatch { is_tracking_latest: Some(true), ..FleetPatch::default() });
-    d.like("10-track-flag-only", seen);
-    d.change(d.world.track_latest(&d.fleet("fleet1"))).unwrap();
-    d.like("11-track-latest-back", seen);
-    for (device, ring) in [("A", "canary"), ("B", "canary"), ("C", "prod")] {
-        d.tag(device, "ring", ring);
-    }
-    d.like("12-tags", seen);
-    d.pin_by_tag("ring=canary", Some("r2")).unwrap();
-    d.like("13-pin-by-tag-canary-r2", seen);
-    d.pin_by_tag("ring=canary", Some("r3")).unwrap();
-    d.like("14-pin-by-tag-canary-r3", seen);
-    d.pin_by_tag("ring=canary", None).unwrap();
-    d.like("15-unpin-by-tag", seen);
-}
-
-fn drafts(d: &mut Desk, seen: &mut BTreeSet<String>) {
-    d.add_release("fleet1", "draft1", |release| release.is_final = false);
-    d.like("16-draft-release", seen);
-    d.pin("A", "draft1").unwrap();
-    d.like("16b-A-pinned-on-draft", seen);
-    d.unpin("A");
-    d.patch_release("draft1", ReleasePatch { is_final: Some(true), ..ReleasePatch::default() }).unwrap();
-    d.like("17-draft-finalised", seen);
-    d.invalidate("draft1", true);
-    d.like("18-latest-invalidated", seen);
-    d.pin("B", "draft1").unwrap();
-    d.like("18b-B-pinned-on-invalidated", seen);
-    d.unpin("B");
-    d.invalidate("draft1", false);
-    d.like("18c-revalidated", seen);
-    // The README has no line for it, but the recordings after this one show r4 again:
-    // the release of 18c was taken out of tracking before them.
-    d.invalidate("draft1", true);
-}
-
-fn untrackable_and_moves(d: &mut Desk, before_r1: Timestamp, seen: &mut BTreeSet<String>) {
-    d.add_release("fleet1", "failed1", |release| release.status = ReleaseStatus::Failed);
-    d.like("19-failed-release", seen);
-    d.add_release("fleet1", "running1", |release| release.status = ReleaseStatus::Running);
-    d.like("19b-running-release", seen);
-    d.add_release("fleet1", "ptst", plain);
-    assert_eq!(d.target("C").as_deref(), Some("ptst"), "as long as it passes its tests");
-    d.patch_release("ptst", ReleasePatch { is_passing_tests: Some(false), ..ReleasePatch::default() })
-        .unwrap();
-    d.like("20-not-passing-tests", seen);
-    d.add_release("fleet1", "older", |release| release.start_timestamp = before_r1);
-    d.like("21-older-start-timestamp", seen);
-    d.pin("A", "r2").unwrap();
-    let deleted = |d: &Desk, name: &str| d.world.delete_release(&d.release(name));
-    assert!(matches!(deleted(d, "r2"), Err(Refusal::InUse { .. })), "a pin holds it");
-    assert!(matches!(deleted(d, "r4"), Err(Refusal::InUse { .. })), "it is the fleet's target");
-    d.change(deleted(d, "r1")).unwrap();
-    d.like("22-delete-pinned", seen);
-    d.move_device("A", "fleet2");
-    d.like("23-device-A-moved-to-empty-fleet2", seen);
-    d.add_release("fleet2", "f2r1", plain);
-    d.like("24-fleet2-has-release", seen);
-    d.move_device("A", "fleet1");
-    d.like("25-device-A-moved-back", seen);
-    d.like("30-device-B-before-any-report", seen);
 }
 
 /// A fleet with three releases, and two devices; a second fleet with one of each.

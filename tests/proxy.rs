@@ -13,57 +13,26 @@
     reason = "a test fails by panicking, and has an environment and tasks of its own"
 )]
 
+#[path = "support/nginx.rs"]
+mod nginx;
 mod support;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nginx::{
+    FLEET, REGISTRY, block, certificates, find, free_port, listening, localized, replaced, start_nginx,
+    tunnel,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{FleetServer, Program, eventually};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const FLEET: &str = "fleet.example.com";
-const REGISTRY: &str = "registry.example.com";
+const PAGE: &str = "docs/server.md";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The only code block of a language in the page.
-fn block(language: &str) -> String {
-    let page = fs::read_to_string("docs/server.md").unwrap();
-    let blocks: Vec<_> = page.split(&format!("```{language}\n")).skip(1).collect();
-    assert_eq!(blocks.len(), 1, "docs/server.md has one block of {language}");
-    blocks[0].split_once("```").unwrap().0.to_owned()
-}
-
-/// `text` with `old` replaced everywhere, which must be in it.
-#[track_caller]
-fn replaced(text: &str, old: &str, new: &str) -> String {
-    assert!(text.contains(old), "docs/server.md has no {old:?} any more: {text}");
-    text.replace(old, new)
-}
-
-/// Where a proxy is: in PATH, or where scripts/prepare.sh unpacks it.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let unpacked = [".cross/proxies/usr/sbin", ".cross/proxies/usr/bin"];
-    let mut folders = path.split(':').chain(["/usr/sbin"]).chain(unpacked);
-    let found = folders.find_map(|folder| fs::canonicalize(Path::new(folder).join(name)).ok());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("COTTER_SKIP_NOTHING").is_none(),
-            "there is no {name}: scripts/prepare.sh unpacks it"
-        );
-        println!("skipped: there is no {name}; scripts/prepare.sh unpacks it");
-    }
-    found
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A fleet server and a registry as the page sets them up, and what stands in front of them.
 struct Site {
@@ -82,16 +51,10 @@ impl Site {
     fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").unwrap();
         let at = |name: &str| dir.path().join(name);
-        let script = "\
-            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj /CN=a \
-                -keyout ca.key -out ca.pem && \
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -subj /CN=b -keyout leaf.key -out leaf.csr && \
-            printf 'subjectAltName=DNS:fleet.example.com,DNS:registry.example.com' >leaf.ext && \
-            openssl x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.ext -out leaf.pem";
-        let made = Command::new("sh").args(["-c", script]).current_dir(dir.path()).output().unwrap();
-        assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        certificates(dir.path());
 
-        let settings = replaced(&block("yaml"), "/var/lib/docker-registry", at("blobs").to_str().unwrap());
+        let settings =
+            replaced(&block(PAGE, "yaml"), "/var/lib/docker-registry", at("blobs").to_str().unwrap());
         let settings = replaced(&settings, "127.0.0.1:5000", "127.0.0.1:0");
         fs::write(at("registry.yml"), settings).unwrap();
         let mut command = Command::new("docker-registry");
@@ -122,44 +85,14 @@ impl Site {
 
     /// An example of the page with the addresses of this test's servers.
     fn example(&self, language: &str) -> String {
-        let text = replaced(&block(language), "127.0.0.1:7300", self.fleet.url.trim_start_matches("http://"));
+        let text =
+            replaced(&block(PAGE, language), "127.0.0.1:7300", self.fleet.url.trim_start_matches("http://"));
         replaced(&text, "127.0.0.1:5000", &self.registry_address)
     }
 
-    fn start_proxy(&mut self, name: &str, command: Command) {
-        let mut program = Program::start(name, command, &self.dir.path().join("proxy.log"));
-        eventually(&format!("{name} listens"), PATIENCE, || {
-            assert!(program.is_running(), "{name} ended: {}", program.log());
-            TcpStream::connect(("127.0.0.1", self.port)).ok()
-        });
-        self.proxy = Some(program);
-    }
-
     fn by_nginx(&mut self, nginx: &Path) {
-        let port = self.port;
-        let text = self.example("nginx");
-        let text = replaced(&text, "listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;"));
-        let text = replaced(&text, "listen [::]:443 ssl;", "");
-        let text = replaced(&text, "/etc/letsencrypt/live/cotter/fullchain.pem", &self.path("leaf.pem"));
-        let text = replaced(&text, "/etc/letsencrypt/live/cotter/privkey.pem", &self.path("leaf.key"));
-        let text = replaced(&text, "/var/log/nginx/cotter.log", &self.path("access.log"));
-        fs::write(self.path("site.conf"), text).unwrap();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {};\n", self.path(kind)))
-            .concat();
-        // A worker of another user could not read this folder.
-        let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
-        // One process, which ends with its value.
-        let all = format!(
-            "daemon off;\nmaster_process off;\n{user}pid {};\nerror_log stderr;\nevents {{}}\n\
-             http {{\n{temporary}include {};\n}}\n",
-            self.path("nginx.pid"),
-            self.path("site.conf")
-        );
-        fs::write(self.path("nginx.conf"), all).unwrap();
-        let mut command = Command::new(nginx);
-        command.args(["-p", &self.path(""), "-c", &self.path("nginx.conf"), "-e", "stderr"]);
-        self.start_proxy("nginx", command);
+        let text = localized(&self.example("nginx"), self.dir.path(), self.port);
+        self.proxy = Some(start_nginx(nginx, self.dir.path(), &text, self.port));
     }
 
     fn by_caddy(&mut self, caddy: &Path) {
@@ -178,7 +111,7 @@ impl Site {
         let mut command = Command::new(caddy);
         command.args(["run", "--adapter", "caddyfile", "--config", &self.path("Caddyfile")]);
         command.env("HOME", self.dir.path()).env("XDG_CONFIG_HOME", self.dir.path());
-        self.start_proxy("Caddy", command);
+        self.proxy = Some(listening("Caddy", command, self.dir.path(), self.port));
     }
 
     /// A client that trusts the test's authority and asks through a tunnel.
@@ -206,39 +139,6 @@ impl Site {
         assert!(out.status.success(), "cotter {args:?}: {}", String::from_utf8_lossy(&out.stderr));
         serde_json::from_slice(&out.stdout).unwrap()
     }
-}
-
-/// A proxy of HTTP that connects to `port` of this machine whatever port 443 it is asked for, from the address `from`.
-fn tunnel(from: Ipv4Addr, port: u16) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(stream, from, port));
-            }
-        });
-    });
-    address
-}
-
-async fn pass(mut client: tokio::net::TcpStream, from: Ipv4Addr, port: u16) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.ok()?);
-    }
-    let is_ours =
-        [FLEET, REGISTRY].iter().any(|name| head.starts_with(format!("CONNECT {name}:443 ").as_bytes()));
-    assert!(is_ours, "asked for {}", String::from_utf8_lossy(&head));
-    let socket = tokio::net::TcpSocket::new_v4().ok()?;
-    socket.bind((from, 0).into()).ok()?;
-    let mut server = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.ok()?;
-    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
-    tokio::io::copy_bidirectional(&mut client, &mut server).await.ok()?;
-    Some(())
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -119,6 +119,8 @@ const OF_THE_FLEET: &[&[&str]] = &[
 
 /// Commands that print nothing of others, or have a test of their own here.
 const OTHERS: &[&[&str]] = &[
+    // What an openBalena says: tests/to_openbalena.rs.
+    &["fleet", "to-openbalena"],
     &["agent"],
     &["check"],
     &["support-bundle"],

@@ -1,5 +1,6 @@
 //! The load: requests over plain sockets, so that it costs less than what it measures.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,9 +27,13 @@ pub struct Answer {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server accepts a connection");
-        stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: vec![0; 64 * 1024] }
+        Self::try_connect(address).await.expect("the server accepts a connection")
+    }
+
+    pub async fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
     /// As [`Self::connect`], from this address, for one request.
@@ -41,12 +46,15 @@ impl Client {
 
     /// Sends a request, and reads all of its answer.
     pub async fn send(&mut self, request: &[u8]) -> Answer {
-        self.stream.write_all(request).await.expect("the request is sent");
+        self.try_send(request).await.expect("an answer")
+    }
+
+    /// As [`Self::send`], while the server may end.
+    pub async fn try_send(&mut self, request: &[u8]) -> io::Result<Answer> {
+        self.stream.write_all(request).await?;
         let mut length = 0;
         let (head, status, etag, whole) = loop {
-            let read = self.stream.read(&mut self.buffer[length..]).await.expect("an answer");
-            assert!(read > 0, "the server closed the connection");
-            length += read;
+            length += self.read(length).await?;
             let Some(end) = self.buffer[..length].windows(4).position(|four| four == b"\r\n\r\n") else {
                 continue;
             };
@@ -64,11 +72,17 @@ impl Client {
         let whole = if status == 304 { 0 } else { whole };
         let mut body = self.buffer[head..length].to_vec();
         while body.len() < whole {
-            let read = self.stream.read(&mut self.buffer).await.expect("the rest of the answer");
-            assert!(read > 0, "the server closed the connection");
+            let read = self.read(0).await?;
             body.extend_from_slice(&self.buffer[..read]);
         }
-        Answer { status, etag, body }
+        Ok(Answer { status, etag, body })
+    }
+
+    async fn read(&mut self, at: usize) -> io::Result<usize> {
+        match self.stream.read(&mut self.buffer[at..]).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => Ok(count),
+        }
     }
 }
 
@@ -88,9 +102,18 @@ pub fn parked_poll(number: u32, etag: &str) -> Vec<u8> {
 }
 
 fn report(number: u32, n: u64) -> Vec<u8> {
+    report_with(number, n, "")
+}
+
+/// A report whose number can be read in the records.
+pub fn numbered_report(number: u32, n: u64) -> Vec<u8> {
+    report_with(number, n, &format!("\"cpu_id\":\"n{n}\","))
+}
+
+fn report_with(number: u32, n: u64, more: &str) -> Vec<u8> {
     let (uuid, key) = device(number);
     let body = format!(
-        "{{\"{uuid}\":{{\"status\":\"Idle\",\"cpu_temp\":{},\"memory_usage\":{},\"memory_total\":1000,\"os_version\":\"Debian 12\",\"supervisor_version\":\"0.2.0\"}}}}",
+        "{{\"{uuid}\":{{{more}\"status\":\"Idle\",\"cpu_temp\":{},\"memory_usage\":{},\"memory_total\":1000,\"os_version\":\"Debian 12\",\"supervisor_version\":\"0.2.0\"}}}}",
         n % 90,
         n % 1000
     );
@@ -183,6 +206,17 @@ pub async fn paced(address: SocketAddr, etags: &[String], window: Duration, per_
 
 /// How many reports are stored, each of which changes something.
 pub async fn reports(address: SocketAddr, connections: u32, devices: u32, window: Duration) -> Measured {
+    reports_from(address, connections, 0, devices, window).await
+}
+
+/// As [`reports`], of the devices after the first ones.
+pub async fn reports_from(
+    address: SocketAddr,
+    connections: u32,
+    first: u32,
+    devices: u32,
+    window: Duration,
+) -> Measured {
     let stored = Arc::new(AtomicU64::new(0));
     let end = Instant::now() + window;
     let tasks = (0..connections).map(|n| {
@@ -195,7 +229,7 @@ pub async fn reports(address: SocketAddr, connections: u32, devices: u32, window
                 if Instant::now() >= end {
                     break;
                 }
-                let number = n * own + u32::try_from(round % u64::from(own)).unwrap() + 1;
+                let number = first + n * own + u32::try_from(round % u64::from(own)).unwrap() + 1;
                 assert_eq!(client.send(&report(number, round)).await.status, 200);
                 stored.fetch_add(1, Ordering::Relaxed);
             }

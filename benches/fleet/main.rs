@@ -2,7 +2,8 @@
 //!
 //! The server that is shipped runs on one processor, and the load on the other. What it answers is compared with a bare axum
 //! that answers the same bytes, in the same run. `--devices N` and `--releases N` for other sizes; `--server FILE` is the binary
-//! that is measured. Other words are passed over: cargo adds some.
+//! that is measured; `--postgres` measures two servers on one PostgreSQL instead, with `--kills N`. Other words are passed
+//! over: cargo adds some.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,8 +18,12 @@
 mod bare;
 mod load;
 mod parked;
+#[allow(dead_code, reason = "tests use more of it")]
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
 mod seed;
 mod server;
+mod two_servers;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -61,8 +66,12 @@ fn main() {
 
     eprintln!("seeding {devices} devices and {releases} releases");
     let seeded = seed::write(&folder.path().join("backup.jsonl"), devices, releases);
+    if words.iter().any(|word| word == "--postgres") {
+        let kills = number("--kills", 12);
+        return two_servers::run(&runtime, &binary, folder.path(), &seeded, (devices, kills));
+    }
     let begun = Instant::now();
-    server::restore(&binary, folder.path());
+    server::restore(&binary, folder.path(), None);
     let restored = begun.elapsed();
     let mut table = Table { rows: Vec::new() };
     table.row(

@@ -13,6 +13,12 @@ use crate::load::{Answer, Client};
 /// The processors of the server and of the load.
 pub const OF_SERVER: usize = 0;
 
+/// A database without its password, and the file that has it.
+pub struct Store {
+    pub url: String,
+    pub password_file: PathBuf,
+}
+
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -22,9 +28,16 @@ pub struct Server {
     token: String,
 }
 
-pub fn restore(binary: &Path, folder: &Path) {
+/// Restores the backup into the data folder, or into a database.
+pub fn restore(binary: &Path, folder: &Path, store: Option<&Store>) {
     let mut command = Command::new(binary);
-    command.arg("restore").arg(folder.join("backup.jsonl")).arg("--data-dir").arg(folder.join("data"));
+    command.arg("restore").arg(folder.join("backup.jsonl"));
+    match store {
+        None => command.arg("--data-dir").arg(folder.join("data")),
+        Some(Store { url, password_file }) => {
+            command.args(["--store", url]).arg("--password-file").arg(password_file)
+        }
+    };
     assert!(command.status().expect("the server's binary runs").success(), "the backup is restored");
 }
 
@@ -37,14 +50,23 @@ pub fn on_processor(processor: usize, program: &Path) -> Command {
 
 impl Server {
     pub fn start(binary: &Path, folder: &Path) -> Self {
-        let log = folder.join("log");
+        Self::start_at(binary, folder, "data", None)
+    }
+
+    /// Starts one with this data folder in `folder`, and its records there or in a database.
+    pub fn start_at(binary: &Path, folder: &Path, data: &str, store: Option<&Store>) -> Self {
+        let log = folder.join(format!("{data}.log"));
+        let data = folder.join(data);
         // A file for each, on both sides; and some more.
         let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(500).min(24_000);
         let mut command = on_processor(OF_SERVER, binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--connections"]);
         command.arg(connections.to_string());
-        command.arg("--data-dir").arg(folder.join("data")).env("NO_COLOR", "1");
+        command.arg("--data-dir").arg(&data).env("NO_COLOR", "1");
+        if let Some(Store { url, password_file }) = store {
+            command.args(["--store", url]).arg("--store-password-file").arg(password_file);
+        }
         command.stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null());
         let begun = Instant::now();
         let mut child = command.spawn().expect("taskset runs");
@@ -57,7 +79,7 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         };
         let started = begun.elapsed();
-        let token = fs::read_to_string(folder.join("data/operator.token")).unwrap().trim().to_owned();
+        let token = fs::read_to_string(data.join("operator.token")).unwrap().trim().to_owned();
         // The server leaves an eighth of its connections to other requests.
         Self { child, address, started, parked: connections / 8 * 7 - 100, token }
     }
@@ -104,16 +126,36 @@ impl Server {
         begun.elapsed()
     }
 
+    /// An act while servers end: whether it was acknowledged.
+    pub async fn try_act(address: SocketAddr, token: &str, path: &str, body: &str) -> bool {
+        let Ok(mut client) = Client::try_connect(address).await else { return false };
+        let request = Self::request(token, "POST", &format!("/api/v1{path}"), body);
+        client.try_send(request.as_bytes()).await.is_ok_and(|answer| (200..300).contains(&answer.status))
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(mut self) {
+        let _gone = self.child.kill();
+        let _ended = self.child.wait();
+    }
+
     async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut client = Client::connect(self.address).await;
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.token,
-            body.len()
-        );
+        let request = Self::request(&self.token, method, path, body);
         let answer = client.send(request.as_bytes()).await;
         assert_eq!(answer.status, 200, "{method} {path}");
         answer
+    }
+
+    fn request(token: &str, method: &str, path: &str, body: &str) -> String {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::client::ClientError;
+use super::openbalena_error::BalenaError;
 use crate::api::{BindError, ClientError as AgentError};
 use crate::cloud::CloudError;
 use crate::config::{ConfigError as AgentConfigError, JoinError};
@@ -154,6 +155,16 @@ impl Exit {
                 RegistryError::NotFound { .. } => Self::NotFound,
                 RegistryError::Denied { .. } | RegistryError::ForeignRealm { .. } => Self::NotPermitted,
                 RegistryError::Unreachable { .. } => Self::Unreachable,
+            });
+        }
+        if let Some(error) = error.downcast_ref::<BalenaError>() {
+            return Some(match error {
+                BalenaError::BadUrl { .. } | BalenaError::InTheClear { .. } => Self::Usage,
+                BalenaError::Unreachable { .. } => Self::Unreachable,
+                BalenaError::WrongToken { .. } => Self::NotPermitted,
+                BalenaError::Refused { .. } => Self::Refused,
+                BalenaError::NotUnderstood { .. } => Self::Unexpected,
+                BalenaError::Incomplete(_) => Self::PullFailed,
             });
         }
         error.downcast_ref::<ClientError>().map(Self::of_client)

@@ -9,6 +9,7 @@ use super::exit::{Exit, Usage};
 use super::fleet_deletion::{self, Delete};
 use super::follow::{Scope, Wait};
 use super::join_file::{self, JoinFile};
+use super::openbalena::{self, ToOpenBalena};
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
 use crate::http::Method;
@@ -44,6 +45,13 @@ pub(super) enum Verb {
     JoinFile(JoinFile),
     /// Creates, lists and revokes the keys with which devices register
     ProvisioningKey(ProvisioningKey),
+    /// Creates at an openBalena what a fleet has here, and sends its devices there
+    ///
+    /// Releases, variables, tags, pins and the target. It can be repeated: each run does what is missing there.
+    #[command(
+        after_help = "Example: cotter fleet to-openbalena greenhouse --to https://api.example.com --api-token-file balena.token --dry-run"
+    )]
+    ToOpenbalena(ToOpenBalena),
 }
 
 /// Accepts every argument of the former command, so that an old unit file gets the new command as its error, and not a
@@ -172,6 +180,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         }
         Verb::JoinFile(asked) => join_file::run(asked).await?,
         Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await?,
+        Verb::ToOpenbalena(asked) => Box::pin(openbalena::run(asked)).await?,
     }
     Ok(Exit::Done)
 }

@@ -54,6 +54,8 @@ mod logging;
 mod logs;
 mod migration;
 mod names;
+mod openbalena;
+mod openbalena_error;
 mod overview;
 mod plan;
 mod print;

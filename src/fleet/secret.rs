@@ -13,13 +13,25 @@ use crate::ownership;
 /// Longest key in bytes that a device may bring to its registration.
 const LONGEST_KEY: usize = 255;
 
-/// Returns 32 random hex digits for a key, a uuid or a commit.
+/// Returns 32 random hex digits for a key or a commit.
 ///
 /// # Errors
 ///
 /// If the machine has no random bytes.
 pub(super) fn token() -> io::Result<String> {
     Ok(hex(&random::<16>()?))
+}
+
+/// Returns the digits of a random UUID of version 4 (RFC 9562): an openBalena takes a fleet with no other one.
+///
+/// # Errors
+///
+/// As [`token`].
+pub(super) fn uuid() -> io::Result<String> {
+    let mut bytes = random::<16>()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(hex(&bytes))
 }
 
 /// Returns random bytes.

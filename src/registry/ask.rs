@@ -221,7 +221,7 @@ fn seconds(value: &serde_json::Value) -> Option<u64> {
 }
 
 /// Splits a repository into registry and path, as the engine does: without a host, it is on Docker Hub.
-fn host_and_path(repository: &str) -> (&str, String) {
+pub(super) fn host_and_path(repository: &str) -> (&str, String) {
     match repository.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
             (if host == "docker.io" { HUB } else { host }, path.to_owned())

@@ -1,4 +1,5 @@
-//! Asks image registries for the digest of a tag, the size of an image, and a token to pull it. It does not know what a
+//! Asks image registries for the digest of a tag, the size of an image, and a token to pull it, and links an image to a
+//! second repository. It does not know what a
 //! release is, or why it is asked.
 //!
 //! Requests go over plain HTTP to registries on this machine (localhost, 127.0.0.0/8, ::1), as the engine does, and over
@@ -9,6 +10,7 @@ mod ask;
 mod challenge;
 mod image_content;
 mod image_size;
+mod link;
 mod manifest;
 mod pass;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use crate::model::ImageRef;
 use ask::Asking;
 pub use image_content::{ImageContent, image_content};
 pub use image_size::measure_image;
+pub use link::{LinkError, link};
 pub use pass::pass;
 
 /// Longest time for one request to a registry.

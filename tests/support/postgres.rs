@@ -17,8 +17,12 @@ pub struct Postgres {
     bin: PathBuf,
     dir: tempfile::TempDir,
     child: Option<Child>,
+    settings: &'static [&'static str],
     pub port: u16,
 }
+
+/// It survives the end of its process, as a database does; only the machine must not fail.
+const SETTINGS: &[&str] = &["fsync=off", "max_connections=40"];
 
 /// The password of the user `cotter`.
 pub const PASSWORD: &str = "hush-hush";
@@ -28,6 +32,12 @@ impl Postgres {
     /// says so.
     #[track_caller]
     pub fn start() -> Option<Self> {
+        Self::start_with(SETTINGS)
+    }
+
+    /// As [`start`](Self::start), with these settings.
+    #[track_caller]
+    pub fn start_with(settings: &'static [&'static str]) -> Option<Self> {
         let Some(bin) = binaries() else {
             return skipped("it is not installed; scripts/prepare.sh does that");
         };
@@ -38,7 +48,7 @@ impl Postgres {
         }
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut server = Self { bin, dir, child: None, port };
+        let mut server = Self { bin, dir, child: None, settings, port };
         let data = server.dir.path().join("data");
         let mut init = server.command("initdb");
         init.arg("-D").arg(&data);
@@ -72,9 +82,7 @@ impl Postgres {
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("its log");
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.dir.path().join("data"));
-        // It survives the end of its process, as a database does; only the machine must not fail.
-        for setting in
-            ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=40", "log_min_messages=warning"]
+        for setting in self.settings.iter().chain(&["listen_addresses=127.0.0.1", "log_min_messages=warning"])
         {
             command.args(["-c", setting]);
         }
@@ -89,6 +97,17 @@ impl Postgres {
             thread::sleep(Duration::from_millis(50));
         }
         panic!("PostgreSQL does not answer: {}", fs::read_to_string(self.log_file()).unwrap_or_default());
+    }
+
+    /// Ends all its processes with SIGKILL, as a lack of memory would.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ended = child.kill();
+            let _status = child.wait();
+            // Its other processes notice that, and it does not start while one of them is left.
+            thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// Ends it at once, without a farewell to its clients.
@@ -114,6 +133,26 @@ impl Postgres {
         self.psql("postgres", "ALTER SYSTEM SET ssl = on");
         self.stop();
         self.start_again();
+    }
+
+    /// The memory of all its processes, each with its part of what they share, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let Some(child) = &self.child else { return 0 };
+        let main = child.id().to_string();
+        let is_its = |pid: &str| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            pid == main || stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(1) == Some(&main))
+        };
+        let of = |pid: &str| {
+            let parts = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let line = parts.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0)
+        };
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && is_its(pid))
+            .map(|pid| of(&pid))
+            .sum()
     }
 
     /// The URL of a database of it, with the password.

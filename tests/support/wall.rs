@@ -31,7 +31,9 @@ const CUT_AFTER_COMMIT: u8 = 2;
 const CUT_BEFORE_COMMIT: u8 = 3;
 /// The connection is cut when the next transaction would be rolled back.
 const CUT_BEFORE_ROLLBACK: u8 = 4;
-const OVER: u8 = 5;
+/// The next transaction ends, and then nothing passes.
+const SILENT_AFTER_COMMIT: u8 = 5;
+const OVER: u8 = 6;
 
 impl Wall {
     /// Listens on a free port in front of port `to`.
@@ -70,6 +72,15 @@ impl Wall {
 
     pub fn cut_before_rollback(&self) {
         self.shared.set(CUT_BEFORE_ROLLBACK);
+    }
+
+    pub fn silence_after_commit(&self) {
+        self.shared.set(SILENT_AFTER_COMMIT);
+    }
+
+    /// Whether nothing passes.
+    pub fn is_silent(&self) -> bool {
+        self.shared.mode() == SILENT
     }
 
     /// Whether the connection was cut that a test asked for.
@@ -124,6 +135,10 @@ impl Shared {
                     thread::sleep(Duration::from_millis(300));
                 }
                 break;
+            }
+            if is_up && mode == SILENT_AFTER_COMMIT && has(b"COMMIT") {
+                // Before it is sent, so that its answer does not pass.
+                self.set(SILENT);
             }
             if count == 0 || to.write_all(piece).is_err() {
                 break;

@@ -143,7 +143,7 @@ fn said(error: impl std::fmt::Display) -> String {
 fn fleet(asked: ExportedFleet) -> Result<Imported, String> {
     let uuid = match &asked.uuid {
         Some(uuid) => AppId::parse(uuid).map_err(said)?,
-        None => AppId::parse(secret::token().map_err(said)?).map_err(said)?,
+        None => AppId::parse(secret::uuid().map_err(said)?).map_err(said)?,
     };
     let services = asked.former_services.iter().map(ServiceName::parse).collect::<Result<_, _>>();
     Ok(Imported::Fleet(ImportedFleet {

@@ -49,7 +49,8 @@ pub(super) async fn create(
     Body(CreateFleet { name, registry }): Body<CreateFleet>,
 ) -> Result<(StatusCode, Json<FleetCreated>), ApiError> {
     let provisioning_key = random()?;
-    let uuid = AppId::parse(random()?).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let uuid = secret::uuid().map_err(|error| ApiError::new(Code::Internal, error.to_string()))?;
+    let uuid = AppId::parse(uuid).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let key = secret::hash(&provisioning_key);
     let new = NewFleet { uuid, name: name.clone(), created: clock::now(), key, registry };
     let secret = (
@@ -181,7 +182,7 @@ fn view_of(world: &World, fleet: &Fleet, states: BTreeMap<DeviceState, usize>) -
     }
 }
 
-/// Makes a new key or uuid.
+/// Makes a new key.
 pub(super) fn random() -> Result<String, ApiError> {
     secret::token().map_err(|error| ApiError::new(Code::Internal, error.to_string()))
 }
