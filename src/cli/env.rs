@@ -228,9 +228,17 @@ fn pairs(variables: &[String]) -> Result<BTreeMap<String, String>, Usage> {
                 n + 1
             )));
         };
-        pairs.insert(name.to_owned(), value.to_owned());
+        if pairs.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(Usage(format!("{} is set twice on the command line: set it once", shown(name))));
+        }
     }
     Ok(pairs)
+}
+
+/// Returns the name of a variable for a message. What cannot be one may have a secret in it.
+fn shown(name: &str) -> &str {
+    let is_name = name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name { name } else { "a variable" }
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, String>, Usage> {
@@ -247,4 +255,21 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>, Usage> {
     }
     project::variables_of(&text)
         .map_err(|(line, why)| Usage(format!("{name}, line {line} is not accepted: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_given_twice_is_named() {
+        let given = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            pairs(&texts).map_err(|Usage(why)| why)
+        };
+        assert_eq!(given(&["A=1", "B=1"]).map(|pairs| pairs.len()), Ok(2));
+        assert_eq!(given(&["A=1", "A=2"]), Err("A is set twice on the command line: set it once".to_owned()));
+        let secret = given(&["s3cret/x=1", "s3cret/x=2"]);
+        assert_eq!(secret, Err("a variable is set twice on the command line: set it once".to_owned()));
+    }
 }
