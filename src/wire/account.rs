@@ -111,6 +111,13 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 }
 
 impl Account {
+    /// Returns the account without anything about releases: for a device that was moved to another fleet.
+    #[must_use]
+    pub fn without_releases(&self) -> Self {
+        let Self { agent, target: _, etag: _, waiting: _, evidence: _, metrics, moving } = self.clone();
+        Self { agent, metrics, moving, ..Self::default() }
+    }
+
     /// Makes the account of a device. `lines`: how many of a service's last lines it may have; 0: nothing at all that
     /// services or their healthchecks wrote.
     #[must_use]
