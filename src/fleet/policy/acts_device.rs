@@ -86,6 +86,7 @@ impl World {
             created: new.created,
             provisioned_by: Some(new.by),
             departure: None,
+            pinned: None,
         };
         let counters = Counters { device: number, ..self.counters };
         Ok((number, vec![Change::Counters(counters), Change::PutKey(used), Change::PutDevice(device)]))
