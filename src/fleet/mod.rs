@@ -33,6 +33,7 @@ mod parked;
 mod reach;
 mod record;
 mod records;
+mod recovery;
 mod render;
 mod repeats;
 mod report;
