@@ -54,6 +54,9 @@ pub(super) struct List {
     /// Only those with this name
     #[arg(long)]
     name: Option<String>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -137,15 +140,18 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn list(List { fleet, device, service, name, plain }: List) -> anyhow::Result<()> {
+async fn list(List { fleet, device, service, name, json_lines, plain }: List) -> anyhow::Result<()> {
     let query = [
         ("fleet", fleet.as_deref()),
         ("device", device.as_deref()),
         ("service", service.as_deref()),
         ("name", name.as_deref()),
     ];
-    let variables: Vec<VariableView> =
-        Client::new(plain.connection)?.list(&["variables"], &query, None).await?;
+    let client = Client::new(plain.connection)?;
+    if json_lines {
+        return Ok(client.print_lines(&["variables"], &query, None).await?);
+    }
+    let variables: Vec<VariableView> = client.list(&["variables"], &query, None).await?;
     if plain.json {
         return print::json("variables", &variables);
     }
