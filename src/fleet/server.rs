@@ -252,7 +252,7 @@ impl Server {
 }
 
 /// Returns the database with its password.
-fn database(
+pub(super) fn database(
     store: Option<Address>,
     password: Option<&Path>,
 ) -> Result<Option<Address>, FleetError> {
