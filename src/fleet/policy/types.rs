@@ -36,7 +36,7 @@ pub struct Fleet {
     pub registry: Option<String>,
     /// Who pinned it: read it with [`Fleet::pinned`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pinned: Option<PinnedTo>,
+    pub pinned: Option<PinnedTo>,
 }
 
 /// A device that has registered.
@@ -61,7 +61,7 @@ pub struct Device {
     pub departure: Option<Departure>,
     /// Who pinned it: read it with [`Device::pinned`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pinned: Option<PinnedTo>,
+    pub pinned: Option<PinnedTo>,
 }
 
 /// The order to move to another cloud.
