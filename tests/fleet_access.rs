@@ -354,6 +354,45 @@ async fn every_role_may_do_what_the_document_says_and_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_token_is_told_whose_it_is_and_what_it_may_do() {
+    let site = Site::open().await;
+    let body = json!({ "role": "operator", "fleets": ["lab"], "name": "laptop", "expires_in": "90d" });
+    let token = site.token(body).await;
+    let (status, who) = site.ask(&token, Method::GET, "/whoami", Value::Null).await;
+    let said = ["user", "token", "role", "fleets"].map(|field| who[field].clone());
+    assert_eq!((status, json!(said)), (200, json!(["anna", "laptop", "operator", ["lab"]])), "{who}");
+    let listed = site.desk.did(Method::GET, "/tokens/laptop", Value::Null).await;
+    assert_eq!((&who["expires"], &who["token_id"]), (&listed["expires"], &listed["id"]));
+    let first = site.desk.did(Method::GET, "/whoami", Value::Null).await;
+    let said = ["user", "role", "fleets", "expires"].map(|field| first[field].clone());
+    assert_eq!(json!(said), json!([null, "admin", null, null]), "{first}");
+    let (status, _) = site.ask("no-token", Method::GET, "/whoami", Value::Null).await;
+    assert_eq!(status, 401);
+    site.desk.close().await;
+}
+
+#[tokio::test]
+async fn who_pinned_something_when_and_why_is_shown_with_it() {
+    let site = Site::open().await;
+    let token = site.token(json!({ "role": "operator" })).await;
+    let pin = |path: &str| site.desk.request(Method::POST, &format!("/api/v1{path}"));
+    for path in ["/devices/porch/pin", "/fleets/lab/pin"] {
+        let request = pin(path).bearer_auth(&token).header("cotter-reason", "the pump sticks");
+        let response = request.json(&json!({ "release": "first-lab" })).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let view: Value = response.json().await.unwrap();
+        let said = ["by", "why"].map(|field| view["pinned"][field].clone());
+        assert_eq!(json!(said), json!(["anna", "the pump sticks"]), "{view}");
+        assert!(view["pinned"]["at"].is_string(), "{view}");
+    }
+    let device = site.desk.did(Method::GET, "/devices/porch", Value::Null).await;
+    assert_eq!(device["pinned"]["by"], "anna");
+    let device = site.desk.did(Method::POST, "/devices/porch/track-fleet", json!({})).await;
+    assert_eq!(device["pinned"], Value::Null, "{device}");
+    site.desk.close().await;
+}
+
+#[tokio::test]
 async fn a_token_for_some_fleets_is_shown_nothing_of_others() {
     let site = Site::open().await;
     let scoped = site.token(json!({ "role": "operator", "fleets": ["lab"] })).await;
@@ -377,6 +416,7 @@ async fn a_token_for_some_fleets_is_shown_nothing_of_others() {
         ("/variables", true),
         ("/export", true),
         ("/openapi.json", false),
+        ("/whoami", false),
     ];
     for fleet in ["lab", "vault"] {
         let body = json!({ "set": { "GREETING": "hello" } });
@@ -492,6 +532,55 @@ async fn a_token_for_some_fleets_changes_nothing_of_others() {
     let (status, answer) = site.ask(&scoped, Method::GET, "/fleets/hall", Value::Null).await;
     assert_eq!((status, message(&answer).contains("no fleet that exists")), (403, true), "{answer}");
     site.desk.close().await;
+}
+
+/// A token that is refused again and again does not push all else out of the trail.
+#[tokio::test]
+async fn of_many_refused_requests_of_a_token_some_are_recorded_with_their_number() {
+    let site = Site::open().await;
+    let reader = site.token(json!({ "role": "read-only", "name": "reader" })).await;
+    let other = site.token(json!({ "role": "read-only", "name": "other" })).await;
+    for _ in 0..105 {
+        let (status, _) = site.ask(&reader, Method::POST, "/devices/porch/track-fleet", json!({})).await;
+        assert_eq!(status, 403);
+    }
+    assert_eq!(site.ask(&other, Method::POST, "/devices/porch/track-fleet", json!({})).await.0, 403);
+    let refused: Vec<_> =
+        site.audit("").await.into_iter().filter(|entry| entry["result"] == "refused").collect();
+    let of = |token: &str| refused.iter().filter(|entry| entry["token"] == token).collect::<Vec<_>>();
+    let (of_reader, of_other) = (of("reader"), of("other"));
+    assert_eq!((of_reader.len(), of_other.len()), (21, 1), "{refused:?}");
+    let said = of_reader[0]["message"].as_str().unwrap();
+    assert!(said.contains("(100 requests of this token were refused since a day or less;"), "{said}");
+    assert!(!of_reader[1]["message"].as_str().unwrap().contains("requests of this token"));
+    site.desk.close().await;
+}
+
+#[tokio::test]
+async fn after_a_restoration_it_is_unknown_whether_a_token_was_used() {
+    let site = Site::open().await;
+    site.token(json!({ "role": "operator", "name": "old" })).await;
+    let uses = async |desk: &Desk| {
+        let listed = desk.did(Method::GET, "/tokens", Value::Null).await;
+        let rows = listed.as_array().unwrap().iter();
+        rows.map(|row| format!("{} {}", row["name"].as_str().unwrap(), row["is_use_unknown"]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(uses(&site.desk).await, ["old false"]);
+    let Site { desk, dir } = site;
+    desk.close().await;
+    // A backup does not have it.
+    std::fs::remove_file(dir.path().join("tokens-used")).unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let site = Site { desk, dir };
+    let new = site.did("/tokens", json!({ "user": "anna", "role": "operator", "name": "new" })).await;
+    assert_eq!(new["details"]["is_use_unknown"], false);
+    assert_eq!(uses(&site.desk).await, ["old true", "new false"]);
+    let Site { desk, dir } = site;
+    desk.close().await;
+    let desk = Desk::open(dir.path()).await;
+    assert_eq!(uses(&desk).await, ["old true", "new false"], "it outlives a restart");
+    desk.close().await;
 }
 
 #[tokio::test]

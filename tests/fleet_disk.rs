@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use support::FleetServer;
+use support::{FleetServer, Program, eventually};
 
 /// A small disk in memory; `None` where this user may not mount one.
 struct Disk(PathBuf);
@@ -54,7 +55,9 @@ fn on_a_full_disk_acts_fail_and_are_undone_and_polls_go_on() {
         ("200".to_owned(), "200".to_owned())
     );
 
-    // All that is left.
+    // All that is left, after the backup of yesterday.
+    let here = place.join("backup.jsonl");
+    fs::write(&here, "the one before").unwrap();
     let filler = place.join("filler");
     let mut file = File::create(&filler).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
@@ -75,11 +78,44 @@ fn on_a_full_disk_acts_fail_and_are_undone_and_polls_go_on() {
     );
     let fleets = |server: &FleetServer| server.cli(&["fleet", "list"]).matches("more-").count();
     assert_eq!(fleets(&server), first, "what failed is not there");
+    assert!(!server.try_cli(&["fleet", "create", "lab"]).status.success(), "there is one");
+    assert_eq!(status(&server, "/readyz"), "503", "an act that writes nothing shows nothing");
+
+    // What only reads goes on.
+    let trail = server.cli(&["audit", "--limit", "1000"]);
+    assert!(trail.contains("more-0"), "{trail}");
+    let backup = |file: &Path| {
+        let mut command = Command::new(Program::fleet_binary());
+        command
+            .arg("backup")
+            .arg(file)
+            .args(["--url", &server.url])
+            .arg("--token-file")
+            .arg(server.token_file());
+        command.output().unwrap()
+    };
+    let elsewhere = dir.path().join("backup.jsonl");
+    let output = backup(&elsewhere);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let copied = fs::read_to_string(&elsewhere).unwrap();
+    assert!(copied.contains(&format!("more-{}", first - 1)), "all that was acknowledged is in it");
+
+    // A backup on a full disk fails, says so, and leaves the one before as it is.
+    let output = backup(&here);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1), "{words}");
+    assert!(words.contains("cannot write ") && words.contains("No space left on device"), "{words}");
+    assert_eq!(fs::read_to_string(&here).unwrap(), "the one before");
+    let left =
+        fs::read_dir(&place).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    assert_eq!(left.filter(|name| name.contains("unfinished")).count(), 0);
 
     // With room again, it goes on by itself, and all that was acknowledged is there after a restart, too.
     fs::remove_file(&filler).unwrap();
+    eventually("it is ready without an act", Duration::from_secs(60), || {
+        (status(&server, "/readyz") == "200").then_some(())
+    });
     server.cli(&["fleet", "create", "more-again"]);
-    assert_eq!(status(&server, "/readyz"), "200");
     assert_eq!(fleets(&server), first + 1);
     server.cut();
     server.start_again();

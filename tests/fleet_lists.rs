@@ -97,6 +97,11 @@ fn a_list_is_complete_page_by_page() {
     let barred: BTreeSet<_> =
         all(&server, "barred-devices", 1).iter().map(|row| row["uuid"].to_string()).collect();
     assert_eq!(barred.len(), 1);
+    assert_eq!(lines(&["device", "barred", "--json-lines"])[0]["uuid"], cursor.as_str());
+    server.cli(&["env", "set", "--device", &expected[20], "RATE=5", "UNIT=lux"]);
+    let variables = lines(&["env", "list", "--json-lines"]);
+    let names: Vec<_> = variables.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["RATE", "UNIT"]);
 
     for (path, why) in [
         ("devices?limit=0", "limit = 0 is out of range; a page has 1 to 10000 rows"),

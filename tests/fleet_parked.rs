@@ -344,3 +344,37 @@ fn an_agent_follows_at_once_and_an_operator_interrupts_its_wait() {
     let log = agent.log();
     assert!(!log.contains("poll failed") && !log.contains("ERROR cotter::cloud"), "{log}");
 }
+
+/// A client with one key, or with none, cannot take the places of others.
+#[tokio::test]
+async fn a_device_has_one_place_and_a_stranger_none() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::with(dir.path(), 16, &[A, B]).await;
+    let etag = desk.etag(A).await;
+    let mut waits = desk.park(A).await;
+    desk.until_parked(1).await;
+    // More than there are places in all.
+    for _ in 0..40 {
+        let newer = desk.park(A).await;
+        let before = std::mem::replace(&mut waits, newer);
+        assert_eq!(answered(before).await.0, StatusCode::NOT_MODIFIED, "the newer one has its place");
+    }
+    for n in 0..40 {
+        let stranger = format!("{n:032x}");
+        for (uuid, key, status) in [(stranger.as_str(), A, 304), (stranger.as_str(), "c", 304), (B, A, 401)] {
+            let key = if key == "c" { "some-key-of-nobody-at-all".to_owned() } else { key_of(key) };
+            let poll = desk.request(Method::GET, &format!("/device/v3/{uuid}/state")).bearer_auth(key);
+            let poll = poll.header("If-None-Match", &etag).header("Prefer", "wait=300");
+            let answer = tokio::time::timeout(PATIENCE, poll.send()).await.expect("at once").unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{uuid}");
+        }
+    }
+    desk.until_parked(1).await;
+    let other = desk.park(B).await;
+    desk.until_parked(2).await;
+    desk.did(Method::POST, "/fleets/lab/pin", json!({ "release": "one" })).await;
+    for poll in [waits, other] {
+        assert_eq!(answered(poll).await.0, StatusCode::OK);
+    }
+    desk.close().await;
+}

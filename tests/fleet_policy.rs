@@ -907,3 +907,18 @@ proptest! {
         }
     }
 }
+
+/// Each of them is compared with each tag of each device.
+#[test]
+fn no_more_tags_are_removed_than_a_device_may_have() {
+    let mut d = two_fleets();
+    d.tag("one", "ring", "canary");
+    let removing = |count: usize| Tagging {
+        set: BTreeMap::new(),
+        remove: (1..count).map(|n| format!("k{n}")).chain(["ring".to_owned()]).collect(),
+    };
+    let refused = d.world.tag_device(&d.device("one"), &removing(101)).unwrap_err();
+    assert_eq!(refused.rule(), "out_of_range");
+    d.change(d.world.tag_device(&d.device("one"), &removing(100))).unwrap();
+    assert!(d.device("one").tags.is_empty());
+}

@@ -967,6 +967,22 @@ async fn a_damaged_store_is_not_overwritten() {
         let error = Server::open(raw.clone().check().unwrap()).await.err().unwrap().to_string();
         assert!(error.contains("are damaged") && error.contains("put a copy of the folder back"), "{error}");
     }
+    // Cut anywhere, and with one piece of it overwritten.
+    let cuts =
+        (0..64).map(|n| whole[..whole.len() * n / 64].to_vec()).chain([whole[..whole.len() - 1].to_vec()]);
+    let holes = (0..64).map(|n| {
+        let (mut holed, at) = (whole.clone(), whole.len() * n / 64);
+        holed[at..whole.len().min(at + 512)].fill(0xa5);
+        holed
+    });
+    for (n, damaged) in cuts.chain(holes).enumerate() {
+        std::fs::write(&db, &damaged).unwrap();
+        // A piece that nothing uses may be overwritten.
+        let Err(error) = Server::open(raw.clone().check().unwrap()).await else { continue };
+        let error = error.to_string();
+        assert!(error.contains("are damaged (") && error.contains("`cotter-fleet restore"), "{n}: {error}");
+        assert!(error.contains(&*dir.path().to_string_lossy()), "{n}: {error}");
+    }
     std::fs::remove_file(&db).unwrap();
     let error = Server::open(raw.check().unwrap()).await.err().unwrap().to_string();
     assert!(error.contains("they are gone, and were not empty"), "{error}");

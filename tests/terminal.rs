@@ -109,6 +109,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["user", "enable", "a"],
     &["token", "create", "a", "--role", "admin"],
     &["token", "list"],
+    &["token", "whoami"],
     &["token", "revoke", "a"],
     &["audit"],
     &["import", "/dev/null"],
@@ -364,13 +365,15 @@ fn of_fleet(method: &str, path: &str) -> Found {
         return (400, error.to_string().into_bytes());
     }
     let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
-                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "registry": HOSTILE, "created": TIME });
+                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "registry": HOSTILE, "created": TIME,
+                        "pinned": { "at": TIME, "by": HOSTILE, "why": HOSTILE } });
     let device = json!({ "uuid": HOSTILE, "number": 1, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "pin": HOSTILE,
                          "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "state": "on-target", "why": HOSTILE,
                          "agent": HOSTILE, "waiting": [{ "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "since": HOSTILE }],
                          "evidence": [{ "service": HOSTILE, "release": HOSTILE, "at": HOSTILE, "cause": HOSTILE, "lines": [HOSTILE] }], "last_seen": TIME,
                          "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE,
-                         "migration": { "to": HOSTILE, "fleet": HOSTILE, "ordered": TIME, "state": HOSTILE, "why": HOSTILE }, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
+                         "migration": { "to": HOSTILE, "fleet": HOSTILE, "ordered": TIME, "state": HOSTILE, "why": HOSTILE },
+                         "pinned": { "at": TIME, "by": HOSTILE, "why": HOSTILE }, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
                          "services": [{ "service": HOSTILE, "release": HOSTILE, "status": HOSTILE, "download_progress": 1 }] });
     let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,
                           "is_invalidated": false, "is_passing_tests": true, "start_timestamp": TIME, "is_fleet_target": true,
@@ -441,6 +444,10 @@ fn of_fleet(method: &str, path: &str) -> Found {
         ["tokens"] if method == "get" => json!([token]),
         ["tokens"] => json!({ "token": HOSTILE, "details": token }),
         ["tokens", ..] => token,
+        ["whoami"] => {
+            json!({ "user": HOSTILE, "token": HOSTILE, "token_id": HOSTILE, "role": HOSTILE, "fleets": [HOSTILE],
+                              "expires": TIME })
+        }
         ["audit"] => json!([entry]),
         ["import"] => {
             let counts = json!({ "fleets": 1, "releases": 1, "devices": 1, "variables": 1 });

@@ -230,7 +230,7 @@ impl Client {
         query: &[(&str, Option<&str>)],
         lines: Vec<u8>,
     ) -> Result<T, ClientError> {
-        let request = self.request(Method::POST, path, query, IMPORTED_WITHIN);
+        let request = self.request(Method::POST, path, query, IMPORTED_WITHIN)?;
         let request = request.json(lines).header(CONTENT_TYPE, "application/jsonl");
         let (answer, _) = Box::pin(self.answered(request)).await?;
         serde_json::from_slice(&answer).map_err(|error| self.unclear(&error))
@@ -238,7 +238,7 @@ impl Client {
 
     /// Asks for an answer of any length. The caller reads it.
     pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
-        let request = Request::new(Method::GET, self.route(path), WITHIN).without_deadline();
+        let request = Request::new(Method::GET, self.route(path)?, WITHIN).without_deadline();
         let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -277,7 +277,7 @@ impl Client {
     ) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let mut attempts = Attempts::new(method != Method::GET);
         loop {
-            let mut request = self.request(method.clone(), path, query, WITHIN);
+            let mut request = self.request(method.clone(), path, query, WITHIN)?;
             if let Some(key) = attempts.key() {
                 request = request.header(IDEMPOTENCY_KEY, key);
             }
@@ -307,18 +307,18 @@ impl Client {
         path: &[&str],
         query: &[(&str, Option<&str>)],
         within: Duration,
-    ) -> Request {
-        let mut url = self.route(path);
+    ) -> Result<Request, ClientError> {
+        let mut url = self.route(path)?;
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
         let request = Request::new(method, url, within).bearer(&self.token);
-        match &self.reason {
+        Ok(match &self.reason {
             Some(reason) => request.header(REASON, reason),
             None => request,
-        }
+        })
     }
 
     async fn answered(&self, request: Request) -> Result<(Vec<u8>, Option<String>), ClientError> {
@@ -332,12 +332,17 @@ impl Client {
         Err(self.refused(status, &body))
     }
 
-    fn route(&self, path: &[&str]) -> Url {
+    /// Returns the address of the route with these path segments, of which each may be any text but one that has no place
+    /// in a path.
+    fn route(&self, path: &[&str]) -> Result<Url, ClientError> {
+        if let Some(given) = path.iter().find(|segment| ["", ".", ".."].contains(segment)) {
+            return Err(ClientError::NoName { given: (*given).to_owned() });
+        }
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
         }
-        url
+        Ok(url)
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
@@ -373,5 +378,32 @@ impl Client {
 
     fn server(&self) -> String {
         self.url.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The url library leaves out `.` and `..`, so `cotter device show ..` would ask for the list.
+    #[test]
+    fn a_name_is_one_segment_of_a_path_or_none() {
+        let http = Http::trusting(None).unwrap();
+        let url = Url::parse("http://127.0.0.1:7300/below/").unwrap();
+        let client = Client { http, url, token: String::new(), reason: None };
+        for (name, path) in [
+            ("north", "/below/api/v1/devices/north"),
+            ("a/b", "/below/api/v1/devices/a%2Fb"),
+            ("a?b#c", "/below/api/v1/devices/a%3Fb%23c"),
+            ("%2e%2e", "/below/api/v1/devices/%252e%252e"),
+            ("a b", "/below/api/v1/devices/a%20b"),
+            ("..a", "/below/api/v1/devices/..a"),
+        ] {
+            assert_eq!(client.route(&["devices", name]).unwrap().path(), path);
+        }
+        for name in ["", ".", ".."] {
+            let refused = client.route(&["devices", name, "pin"]).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{name:?} cannot be the name of anything")), "{refused}");
+        }
     }
 }

@@ -12,6 +12,10 @@ pub(super) enum ClientError {
     #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
     BadUrl { given: String, why: String },
 
+    /// Clients and servers resolve such a segment of a path, however it is written, so the request would be for another thing.
+    #[error("{given:?} cannot be the name of anything at a fleet server; give a name, a number or a uuid")]
+    NoName { given: String },
+
     #[error(
         "the operator's token would go to {host} unencrypted, because http:// has no TLS; use https://, or --insecure on a network you trust"
     )]
@@ -81,6 +85,7 @@ impl ClientError {
                 ["busy", "too_slow", "storage", "database_lost"].contains(&failure.code.as_str())
             }
             Self::BadUrl { .. }
+            | Self::NoName { .. }
             | Self::InTheClear { .. }
             | Self::NoToken { .. }
             | Self::NoAuthority { .. }
@@ -114,6 +119,7 @@ impl ClientError {
             | Self::NeedsTls { .. }
             | Self::Untrusted { .. }
             | Self::BadUrl { .. }
+            | Self::NoName { .. }
             | Self::InTheClear { .. }
             | Self::NoToken { .. }
             | Self::NoAuthority { .. }

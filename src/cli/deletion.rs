@@ -40,6 +40,9 @@ pub(super) struct Barred {
     /// Only devices that were in this fleet
     #[arg(long)]
     fleet: Option<String>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -124,10 +127,13 @@ fn shown(bulk: &BulkView, json: bool) -> anyhow::Result<()> {
     print::table(["UUID", "NAME", "FLEET"], bulk.devices.iter().map(row), "no device")
 }
 
-pub(super) async fn barred(Barred { fleet, plain }: Barred) -> anyhow::Result<()> {
+pub(super) async fn barred(Barred { fleet, json_lines, plain }: Barred) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
-    let barred: Vec<BarredView> =
-        client.list(&["barred-devices"], &[("fleet", fleet.as_deref())], None).await?;
+    let query = [("fleet", fleet.as_deref())];
+    if json_lines {
+        return Ok(client.print_lines(&["barred-devices"], &query, None).await?);
+    }
+    let barred: Vec<BarredView> = client.list(&["barred-devices"], &query, None).await?;
     if plain.json {
         return print::json("barred", &barred);
     }

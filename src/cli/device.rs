@@ -325,6 +325,7 @@ fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
         ("last seen", device.last_seen.map_or_else(|| "-".to_owned(), |at| at.to_string())),
         ("tags", device_list::tags(&device.tags)),
     ];
+    facts.extend(device.pinned.iter().map(|pinned| ("pinned", print::pinned(pinned))));
     facts.extend(device.migration.iter().map(|to| ("migration", migration::line(to))));
     facts
 }

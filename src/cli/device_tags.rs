@@ -80,9 +80,29 @@ pub(super) async fn run(
 }
 
 fn pairs(tags: &[String]) -> Result<BTreeMap<String, String>, Usage> {
-    let pair = |tag: &String| match tag.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(Usage(format!("{tag:?} is not a tag; write KEY=VALUE (VALUE may be empty)"))),
-    };
-    tags.iter().map(pair).collect()
+    let mut pairs = BTreeMap::new();
+    for tag in tags {
+        let Some((key, value)) = tag.split_once('=') else {
+            return Err(Usage(format!("{tag:?} is not a tag; write KEY=VALUE (VALUE may be empty)")));
+        };
+        if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Usage(format!("the tag {key:?} is set twice: set it once")));
+        }
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_that_is_given_twice_is_named() {
+        let given = ["ring=a", "site=x", "ring=b"].map(str::to_owned);
+        assert_eq!(
+            pairs(&given).map_err(|Usage(why)| why),
+            Err("the tag \"ring\" is set twice: set it once".into())
+        );
+        assert_eq!(pairs(&given[..2]).map(|pairs| pairs.len()).map_err(|Usage(why)| why), Ok(2));
+    }
 }

@@ -54,6 +54,9 @@ pub(super) struct List {
     /// Only those with this name
     #[arg(long)]
     name: Option<String>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -137,15 +140,18 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn list(List { fleet, device, service, name, plain }: List) -> anyhow::Result<()> {
+async fn list(List { fleet, device, service, name, json_lines, plain }: List) -> anyhow::Result<()> {
     let query = [
         ("fleet", fleet.as_deref()),
         ("device", device.as_deref()),
         ("service", service.as_deref()),
         ("name", name.as_deref()),
     ];
-    let variables: Vec<VariableView> =
-        Client::new(plain.connection)?.list(&["variables"], &query, None).await?;
+    let client = Client::new(plain.connection)?;
+    if json_lines {
+        return Ok(client.print_lines(&["variables"], &query, None).await?);
+    }
+    let variables: Vec<VariableView> = client.list(&["variables"], &query, None).await?;
     if plain.json {
         return print::json("variables", &variables);
     }
@@ -228,9 +234,17 @@ fn pairs(variables: &[String]) -> Result<BTreeMap<String, String>, Usage> {
                 n + 1
             )));
         };
-        pairs.insert(name.to_owned(), value.to_owned());
+        if pairs.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(Usage(format!("{} is set twice on the command line: set it once", shown(name))));
+        }
     }
     Ok(pairs)
+}
+
+/// Returns the name of a variable for a message. What cannot be one may have a secret in it.
+fn shown(name: &str) -> &str {
+    let is_name = name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name { name } else { "a variable" }
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, String>, Usage> {
@@ -247,4 +261,21 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>, Usage> {
     }
     project::variables_of(&text)
         .map_err(|(line, why)| Usage(format!("{name}, line {line} is not accepted: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_given_twice_is_named() {
+        let given = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            pairs(&texts).map_err(|Usage(why)| why)
+        };
+        assert_eq!(given(&["A=1", "B=1"]).map(|pairs| pairs.len()), Ok(2));
+        assert_eq!(given(&["A=1", "A=2"]), Err("A is set twice on the command line: set it once".to_owned()));
+        let secret = given(&["s3cret/x=1", "s3cret/x=2"]);
+        assert_eq!(secret, Err("a variable is set twice on the command line: set it once".to_owned()));
+    }
 }

@@ -173,9 +173,10 @@ impl Exit {
     /// The code for an error of a fleet server, or of the way to it.
     fn of_client(error: &ClientError) -> Self {
         match error {
-            ClientError::BadUrl { .. } | ClientError::InTheClear { .. } | ClientError::NoAuthority { .. } => {
-                Self::Usage
-            }
+            ClientError::BadUrl { .. }
+            | ClientError::NoName { .. }
+            | ClientError::InTheClear { .. }
+            | ClientError::NoAuthority { .. } => Self::Usage,
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
             ClientError::Unreachable { .. }
             | ClientError::Away { .. }

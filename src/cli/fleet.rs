@@ -247,7 +247,7 @@ fn shown(fleet: &FleetView, json: bool) -> anyhow::Result<()> {
     if json {
         return print::json("fleet", fleet);
     }
-    print::facts(&[
+    let mut facts = vec![
         ("fleet", fleet.name.clone()),
         ("number", fleet.number.to_string()),
         ("uuid", fleet.uuid.clone()),
@@ -257,5 +257,7 @@ fn shown(fleet: &FleetView, json: bool) -> anyhow::Result<()> {
         ("releases", fleet.releases.to_string()),
         ("registry", print::or_dash(fleet.registry.as_deref())),
         ("created", fleet.created.to_string()),
-    ])
+    ];
+    facts.extend(fleet.pinned.iter().map(|pinned| ("pinned", print::pinned(pinned))));
+    print::facts(&facts)
 }

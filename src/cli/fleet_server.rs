@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::completion::{self, Completion};
 use super::{Exit, block_on, logging, parse};
-use super::{fleet_backup, fleet_migrate, fleet_simulate};
-use crate::fleet::{RawConfig, Server};
+use super::{fleet_backup, fleet_migrate, fleet_simulate, print};
+use crate::fleet::{RawConfig, Server, check, while_reading};
 use crate::host;
 use crate::ownership;
 
@@ -121,6 +121,10 @@ struct Serve {
     /// Sends no device another target than it has, e.g. to look at restored records first
     #[arg(long)]
     paused: bool,
+    /// Checks the settings, the certificate and the records, says what the server would do, and ends; exit code 78 for wrong
+    /// settings
+    #[arg(long)]
+    check: bool,
     /// Settings file (TOML); flags and environment variables override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -136,6 +140,10 @@ pub fn fleet_main() -> ExitCode {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };
+    std::panic::set_hook(Box::new(|panic| match while_reading() {
+        Some(words) => print::note(&format!("error: {words}")),
+        None => print::panic(panic),
+    }));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut runtime = Builder::new_multi_thread();
     runtime.worker_threads(processors.min(MOST_WORKERS));
@@ -195,6 +203,10 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
     logging::begin("cotter-fleet", logging::filter("info")?);
     ownership::make_files_private();
     let config = flags.over(file).within(host::raise_open_files())?.check()?;
+    if serve.check {
+        let facts = tokio::task::spawn_blocking(move || check(config)).await??;
+        return print::facts(&facts);
+    }
 
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

@@ -56,6 +56,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["user", "enable"], "cotter user enable anna"),
     (&["token", "list"], "cotter token list --user anna"),
     (&["token", "revoke"], "cotter token revoke 4f1a"),
+    (&["token", "whoami"], "cotter token whoami"),
     (&["device", "list"], "cotter device list --state failing,blocked --filter ring=canary"),
     (&["device", "show"], "cotter device show north"),
     (&["device", "pin"], "cotter device pin 3f1c2a9 --filter ring=canary --dry-run"),

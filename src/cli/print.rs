@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::layout::{LEAST, aligned, colour, cut, short_digests, width_before_last, wrapped};
 use crate::host;
 use crate::model::text::{self, Screen, one_line};
+use crate::wire::operator_api::PinnedView;
 
 /// The version of what `--json` prints. Fields may be added within one.
 const SCHEMA_VERSION: u64 = 1;
@@ -256,6 +257,12 @@ pub(super) fn panic(panic: &PanicHookInfo<'_>) {
 /// Returns the value, or `-` if there is none.
 pub(super) fn or_dash(value: Option<&str>) -> String {
     value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned()
+}
+
+/// Returns since when, by whom and why something is pinned.
+pub(super) fn pinned(PinnedView { at, by, why }: &PinnedView) -> String {
+    let why = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    format!("at {at} by {by}{why}")
 }
 
 /// Prints how a service of a release failed, and the last lines that it wrote. `cause`: the predicate of a sentence.

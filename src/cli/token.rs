@@ -12,7 +12,7 @@ use super::private_file;
 use super::quantity::ago;
 use crate::host;
 use crate::wire::operator_api::Nothing;
-use crate::wire::operator_api::access::{CreateToken, TokenCreated, TokenView};
+use crate::wire::operator_api::access::{CreateToken, TokenCreated, TokenView, WhoView};
 
 /// The roles, the lowest first. The server has the table of what each may do.
 const ROLES: [&str; 4] = ["read-only", "release-engineer", "operator", "admin"];
@@ -28,6 +28,9 @@ pub(super) enum Verb {
     List(List),
     /// Revokes a token
     Revoke(Revoke),
+    /// Shows whose token this is, and what it may do
+    #[command(after_help = "Example: cotter token whoami --token-file anna.token")]
+    Whoami(Plain),
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +96,10 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             if plain.json { print::json("created", &created) } else { print::line(&created.token) }
         }
         Verb::List(list) => show(list).await,
+        Verb::Whoami(plain) => {
+            let who: WhoView = Client::new(plain.connection)?.get(&["whoami"], &[]).await?;
+            if plain.json { print::json("who", &who) } else { print_who(&who) }
+        }
         Verb::Revoke(Revoke { revoked, plain }) => {
             let path = ["tokens", &revoked, "revoke"];
             let revoked: TokenView = Client::new(plain.connection)?.post(&path, &Nothing {}).await?;
@@ -102,6 +109,16 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             print::line(&format!("revoked {} ({}) of {}", revoked.id, revoked.name, revoked.user))
         }
     }
+}
+
+fn print_who(who: &WhoView) -> anyhow::Result<()> {
+    print::facts(&[
+        ("user", who.user.clone().unwrap_or_else(|| "- (the server's first token)".to_owned())),
+        ("token", format!("{} ({})", who.token, who.token_id)),
+        ("role", who.role.clone()),
+        ("fleets", who.fleets.as_ref().map_or_else(|| "all".to_owned(), |fleets| fleets.join(", "))),
+        ("expires", who.expires.map_or_else(|| "never".to_owned(), |at| at.to_string())),
+    ])
 }
 
 async fn show(List { user, plain }: List) -> anyhow::Result<()> {
@@ -121,7 +138,11 @@ async fn show(List { user, plain }: List) -> anyhow::Result<()> {
             token.fleets.as_ref().map_or_else(|| "all".to_owned(), |fleets| fleets.join(",")),
             token.state.clone(),
             or_dash(token.expires),
-            token.last_used.map_or_else(|| "never".to_owned(), |at| ago(at, now)),
+            match token.last_used {
+                Some(at) => ago(at, now),
+                None if token.is_use_unknown => "unknown".to_owned(),
+                None => "never".to_owned(),
+            },
             token.created.to_string(),
         ]
     });

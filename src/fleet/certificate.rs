@@ -50,7 +50,7 @@ pub(super) struct Renewal {
 
 impl TlsFiles {
     /// Reads both files. Warns if the certificate has expired.
-    fn read(&self) -> Result<Certificate, TlsError> {
+    pub(super) fn read(&self) -> Result<Certificate, TlsError> {
         let [cert, key] = [("tls_cert", &self.cert), ("tls_key", &self.key)];
         let bad = |(setting, path): (&'static str, &PathBuf), why: String| TlsError {
             setting,

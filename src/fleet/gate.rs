@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::access::{AccessRefusal, By, FIRST, Role, Scope, Throttle, TokenEnd, TooMany};
+use super::access::{AccessRefusal, By, FIRST, Role, Scope, Throttle, Token, TokenEnd, TooMany};
 use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
 use super::policy::World;
@@ -20,6 +20,9 @@ use super::{clock, secret, sightings};
 
 /// The file in the data folder with the time of the last use of each token.
 const USED_FILE: &str = "tokens-used";
+
+/// The line in that file with the time since when uses are known. It is no hash.
+const SINCE: &str = "since";
 
 /// Most requests in progress of a token, of one of an admin, and of all tokens that are not of admins. A client that does not
 /// read its answers holds their places, and admins must find one to end its token.
@@ -41,6 +44,8 @@ pub(super) struct Gate {
     first: KeyHash,
     throttle: Mutex<Throttle>,
     used: Mutex<BTreeMap<KeyHash, Timestamp>>,
+    /// Since when the uses of tokens are known here; `None`: since the first one.
+    known_since: Option<Timestamp>,
     in_progress: Arc<InProgress>,
     /// Refused requests by id of the token: since when, and how many.
     refused: Mutex<BTreeMap<String, (Instant, u64)>>,
@@ -59,13 +64,18 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// Returns its token, if it has a record.
+    pub(super) fn token<'w>(&self, world: &'w World) -> Option<&'w Token> {
+        world.accounts().token(self.token.as_ref()?)
+    }
+
     /// Checks that its token is still accepted, by these records: it may have ended since the request began.
     ///
     /// # Errors
     ///
     /// [`AccessRefusal::TokenEnded`].
     pub(super) fn check(&self, world: &World) -> Result<(), AccessRefusal> {
-        let Some(token) = self.token.as_ref().and_then(|hash| world.accounts().token(hash)) else {
+        let Some(token) = self.token(world) else {
             return Ok(());
         };
         match world.accounts().end(token, clock::now()) {
@@ -92,12 +102,16 @@ impl Gate {
     /// `token` is the server's first token.
     pub(super) fn new(records: Arc<Records>, token: &str, dir: &std::path::Path) -> Self {
         let file = dir.join(USED_FILE);
+        let is_there = file.exists();
         let known = sightings::load(&file, |hash| Some(KeyHash(hash.to_owned())));
+        // Records that came here from elsewhere, e.g. with a backup, have tokens that were used there.
+        let begins = (!is_there && !records.is_new()).then(clock::now);
+        let known_since = known.get(&KeyHash(SINCE.to_owned())).copied().or(begins);
         let is_token = |hash: &KeyHash| records.world().accounts().token(hash).is_some();
         let used = known.into_iter().filter(|(hash, _)| is_token(hash)).collect();
         let (throttle, used) = (Mutex::default(), Mutex::new(used));
         let (in_progress, refused) = (Arc::default(), Mutex::default());
-        Self { first: secret::hash(token), records, throttle, used, in_progress, refused, file }
+        Self { first: secret::hash(token), records, throttle, used, known_since, in_progress, refused, file }
     }
 
     pub(super) fn records(&self) -> &Arc<Records> {
@@ -158,6 +172,11 @@ impl Gate {
         is_recorded(*count).then_some(*count)
     }
 
+    /// Returns whether a token without a known use may have been used elsewhere, before the records came here.
+    pub(super) fn is_use_unknown(&self, token: &Token) -> bool {
+        self.last_used(&token.hash).is_none() && self.known_since.is_some_and(|since| token.created < since)
+    }
+
     /// Returns when a token was used last.
     pub(super) fn last_used(&self, token: &KeyHash) -> Option<Timestamp> {
         locked(&self.used).get(token).copied()
@@ -169,7 +188,8 @@ impl Gate {
     ///
     /// The file is then as it was before.
     pub(super) fn save(&self) -> io::Result<()> {
-        let used = locked(&self.used).iter().map(|(hash, at)| (hash.0.clone(), *at)).collect();
+        let used = locked(&self.used).iter().map(|(hash, at)| (hash.0.clone(), *at)).collect::<Vec<_>>();
+        let used = used.into_iter().chain(self.known_since.map(|at| (SINCE.to_owned(), at))).collect();
         sightings::save(&self.file, &used)
     }
 

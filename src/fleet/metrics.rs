@@ -15,6 +15,7 @@ use super::rollout_metrics;
 use super::standing::{self, Contact};
 use super::writer::Work;
 use crate::exposition::{Family, Page, Type};
+use crate::wire::account::is_reachable;
 use crate::wire::operator_api::DeviceState;
 
 use Type::{Counter, Gauge, Histogram, Summary};
@@ -200,7 +201,9 @@ pub(super) struct Scraped {
 /// Returns where the metrics of each device are, for those that report an address.
 pub(super) fn targets(world: &World) -> Vec<Scraped> {
     let scraped = |device: &Device| {
-        let address = world.reported(&device.uuid).account.as_ref()?.metrics.clone()?;
+        let address = world.reported(&device.uuid).account.as_ref()?.metrics.clone();
+        // One from before a rule was added may be stored.
+        let address = address.filter(|address| is_reachable(address))?;
         let mut labels = BTreeMap::new();
         for (key, value) in &device.tags {
             // Of two tags that become one label, the first in order stays.

@@ -114,6 +114,8 @@ fn requests_and_acts_are_counted() {
 fn a_device_is_scraped_where_it_says_and_not_without_an_address() {
     assert_eq!(targets(&world(|reported| reported.account = account(None))), []);
     assert_eq!(targets(&world(|_| {})), []);
+    let metadata = account(Some("169.254.169.254:80"));
+    assert_eq!(targets(&world(|reported| reported.account = metadata)), [], "a record from before the rule");
     let mut world = world(|reported| reported.account = account(Some("192.0.2.7:9599")));
     tag(&mut world, &[("ring", "canary"), ("a-b", "first"), ("a.b", "second")]);
     let uuid = "a".repeat(32);

@@ -22,7 +22,7 @@ use super::gate::Gate;
 use super::records::{Records, SHARE_SIGHTINGS};
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
-use super::{Config, clock, confirmations, deliveries, device_api, health, operator_api, rollouts, secret};
+use super::{Config, clock, confirmations, deliveries, device_api, health, operator_api, recovery, rollouts, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
@@ -244,6 +244,7 @@ impl Server {
             never = rollouts::keep_up(&self.records) => match never {},
             never = deliveries::keep_up(&self.records, &self.courier) => match never {},
             never = confirmations::keep_up(&self.records, &self.courier) => match never {},
+            never = recovery::keep_up(&self.records) => match never {},
             never = renewals => match never {},
             never = share_sightings(&self.records, self.shared) => match never {},
         };
@@ -256,7 +257,10 @@ impl Server {
 }
 
 /// Returns the database with its password.
-fn database(store: Option<Address>, password: Option<&Path>) -> Result<Option<Address>, FleetError> {
+pub(super) fn database(
+    store: Option<Address>,
+    password: Option<&Path>,
+) -> Result<Option<Address>, FleetError> {
     let (Some(address), Some(path)) = (&store, password) else { return Ok(store) };
     let password = secret::password(path);
     let password = password.map_err(|source| FleetError::Password { path: path.to_owned(), source })?;

@@ -207,3 +207,49 @@ fn lists_of_states_and_their_groups() {
         "{wrong}"
     );
 }
+
+/// Two fleets may have releases of the same commit.
+#[test]
+fn what_a_device_said_about_its_old_fleet_is_not_its_state_in_the_new_one() {
+    let mut world = world(|reported| {
+        let evidence = vec![crate::wire::account::Evidence { release: "two".into(), ..Default::default() }];
+        let account = waits("two", &["web/rejected/it ended with code 1"]).unwrap();
+        reported.account =
+            Some(Arc::new(Account { agent: "1.2.3".into(), evidence, ..Account::clone(&account) }));
+    });
+    assert_eq!(standing(&world, Contact::Recent), "rejected (web: it ended with code 1)");
+    let fleet = NewFleet {
+        uuid: AppId::parse("other").unwrap(),
+        name: "site".into(),
+        created: Timestamp::UNIX_EPOCH,
+        key: KeyHash("other".to_owned()),
+        registry: None,
+    };
+    world.create_fleet(fleet).unwrap().into_iter().for_each(|change| world.apply(change));
+    let of_site = world.find_fleet("site").unwrap().clone();
+    let two = world.find_release(None, "two").unwrap();
+    let release = NewRelease {
+        commit: two.commit.clone(),
+        status: ReleaseStatus::Success,
+        is_final: true,
+        is_passing_tests: true,
+        start_timestamp: Timestamp::UNIX_EPOCH,
+        services: BTreeMap::from([(
+            ServiceName::parse("web").unwrap(),
+            NewService {
+                image: ImageRef::parse(&format!("r/web@sha256:{}", "a".repeat(64))).unwrap(),
+                composition: serde_json::Map::new(),
+            },
+        )]),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        build_log: None,
+    };
+    let (_, changes) = world.create_release(&of_site, release).unwrap();
+    changes.into_iter().for_each(|change| world.apply(change));
+    let device = world.find_device("board").unwrap().clone();
+    world.move_device(&device, &of_site).into_iter().for_each(|change| world.apply(change));
+    assert_eq!(standing(&world, Contact::Recent), "pending");
+    let account = world.reported(&device.uuid).account.clone().unwrap();
+    assert_eq!(*account, Account { agent: "1.2.3".into(), ..Account::default() });
+}

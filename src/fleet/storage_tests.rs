@@ -40,6 +40,7 @@ fn device(number: u32) -> Change {
         created: clock::now(),
         provisioned_by: None,
         departure: None,
+        pinned: None,
     })
 }
 

@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
+    Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, StorageError, TableDefinition,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::audit_log::{self, AUDIT_TRAIL, AuditLog};
 use super::policy::Change;
+use super::reading;
 use super::record::{self, BadRecord, Entry};
 use super::sled_store;
 use super::store_error::{FILE, StoreError, io_error};
@@ -62,6 +64,64 @@ impl FolderLock {
     }
 }
 
+/// What is in the place of the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// A server has it open.
+    InUse,
+    /// It was not closed, so only a server can read it.
+    Unclosed,
+    /// So many records, without the audit trail.
+    Records(u64),
+}
+
+/// Looks at the records of a data folder, and writes nothing.
+///
+/// # Errors
+///
+/// As [`Store::open`].
+pub(super) fn look(dir: &Path) -> Result<Found, StoreError> {
+    let (path, lock) = (dir.join(FILE), dir.join("lock"));
+    let open = |path: &Path| match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(io_error(path, source)),
+    };
+    let Some(_file) = open(&path)? else {
+        let is_old = sled_store::place(dir).exists();
+        if Store::marker(dir).exists() && !is_old {
+            return Err(gone(dir));
+        }
+        return Ok(if is_old { Found::Unclosed } else { Found::Nothing });
+    };
+    let lock = open(&lock)?;
+    if lock.as_ref().is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+        return Ok(Found::InUse);
+    }
+    reading::guarded(dir, || count(dir, &path))
+}
+
+fn count(dir: &Path, path: &Path) -> Result<Found, StoreError> {
+    let db = match ReadOnlyDatabase::open(path) {
+        Ok(db) => db,
+        Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(Found::InUse),
+        Err(DatabaseError::RepairAborted) => return Ok(Found::Unclosed),
+        Err(error) => return Err(unopened(dir, error)),
+    };
+    let failed = |error: redb::Error| StoreError::of(dir, error);
+    let reading = db.begin_read().map_err(|error| failed(error.into()))?;
+    match reading.open_table(RECORDS) {
+        Ok(table) => Ok(Found::Records(table.len().map_err(|error| failed(error.into()))?)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(Found::Records(0)),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+fn gone(dir: &Path) -> StoreError {
+    StoreError::Damaged { dir: dir.to_owned(), why: "they are gone, and were not empty".to_owned() }
+}
+
 /// A record in the database.
 #[derive(Deserialize)]
 struct Stored<'a> {
@@ -82,8 +142,7 @@ impl Store {
         let old = sled_store::place(dir);
         if !file.exists() {
             if Self::marker(dir).exists() && !old.exists() {
-                let why = "they are gone, and were not empty".to_owned();
-                return Err(StoreError::Damaged { dir: dir.to_owned(), why });
+                return Err(gone(dir));
             }
             begin(dir, &file)?;
         }
@@ -107,6 +166,10 @@ impl Store {
     ///
     /// As [`Self::open`].
     pub(super) fn open_file(dir: &Path, path: &Path) -> Result<(Self, Vec<Change>), StoreError> {
+        reading::guarded(dir, || Self::open_unguarded(dir, path))
+    }
+
+    fn open_unguarded(dir: &Path, path: &Path) -> Result<(Self, Vec<Change>), StoreError> {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = file.map_err(|source| io_error(path, source))?;

@@ -23,7 +23,8 @@ pub enum StoreError {
     },
 
     #[error(
-        "the records in {} are damaged ({why}); put a copy of the folder back, or move it away to start empty",
+        "the records in {} are damaged ({why}); put a backup in their place (`cotter-fleet restore FILE --data-dir {} --replace`), put a copy of the folder back, or move it away to start empty",
+        dir.display(),
         dir.display()
     )]
     Damaged { dir: PathBuf, why: String },

@@ -267,12 +267,14 @@ impl Desk {
     fn run(&mut self, Task { group, readers }: Task) {
         let (answers, decides): (Vec<_>, Vec<_>) =
             group.into_iter().map(|act| (act.answer, act.decide)).unzip();
-        let is_read = decides.is_empty();
+        let (is_read, commits) = (decides.is_empty(), self.work.commits.load(Ordering::Relaxed));
         let written = match is_read {
             true => self.refresh(),
             false => self.decide_and_write(decides),
         };
-        self.work.record(written.as_ref().err(), is_read);
+        // Acts that change nothing show only that the store can be read.
+        let is_unwritten = written.is_ok() && self.work.commits.load(Ordering::Relaxed) == commits;
+        self.work.record(written.as_ref().err(), is_read || is_unwritten);
         for reader in readers {
             let _gone = reader.send(written.is_ok());
         }

@@ -111,6 +111,13 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 }
 
 impl Account {
+    /// Returns the account without anything about releases: for a device that was moved to another fleet.
+    #[must_use]
+    pub fn without_releases(&self) -> Self {
+        let Self { agent, target: _, etag: _, waiting: _, evidence: _, metrics, moving } = self.clone();
+        Self { agent, metrics, moving, ..Self::default() }
+    }
+
     /// Makes the account of a device. `lines`: how many of a service's last lines it may have; 0: nothing at all that
     /// services or their healthchecks wrote.
     #[must_use]
@@ -174,23 +181,11 @@ impl Account {
     }
 }
 
-/// Returns whether a text is an address and port that another machine could reach. Whoever reads it may connect there, so
-/// none of the forms in which its own machine or the metadata service of its hoster can be written is one.
-fn is_reachable(text: &str) -> bool {
-    let of_v4 = |ip: Ipv4Addr| {
-        ip.octets()[0] != 0
-            && !(ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
-    };
-    let of_v6 = |ip: Ipv6Addr| {
-        // `::1.2.3.4` and `64:ff9b::1.2.3.4` have an IPv4 address inside, too.
-        let [a, b, c, d, e, f, ..] = ip.segments();
-        let has_v4 = [c, d, e, f] == [0; 4] && matches!((a, b), (0, 0) | (0x64, 0xff9b));
-        !(has_v4
-            || ip.is_loopback()
-            || ip.is_unspecified()
-            || ip.is_multicast()
-            || ip.is_unicast_link_local())
-    };
+/// Returns whether a text is an address and port of a device that another machine could reach. Whoever reads it may connect
+/// there, so only the ranges that devices have are accepted, and of them none that leads to the reader's own machine or to a
+/// metadata service of its hoster.
+#[must_use]
+pub fn is_reachable(text: &str) -> bool {
     text.parse().is_ok_and(|address: SocketAddr| {
         address.port() != 0
             && match address.ip().to_canonical() {
@@ -198,6 +193,30 @@ fn is_reachable(text: &str) -> bool {
                 IpAddr::V6(ip) => of_v6(ip),
             }
     })
+}
+
+fn of_v4(ip: Ipv4Addr) -> bool {
+    let is_of_no_host = ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast();
+    !is_of_no_host
+        && match ip.octets() {
+            // This network, IETF protocols (Oracle's metadata), and those for later use.
+            [0, ..] | [192, 0, 0, _] | [240..=255, ..] => false,
+            // Metadata of Alibaba and of Azure.
+            [100, 100, 100, _] | [168, 63, 129, 16] => false,
+            _ => true,
+        }
+}
+
+fn of_v6(ip: Ipv6Addr) -> bool {
+    match ip.segments() {
+        // Teredo and 6to4 have an IPv4 address inside.
+        [0x2001, 0, ..] | [0x2002, ..] => false,
+        // Metadata of Amazon and of Google.
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => false,
+        // Global and private addresses. Others are for one machine, one link or many hosts, or have an IPv4 address inside.
+        [0x2000..=0x3fff | 0xfc00..=0xfdff, ..] => true,
+        _ => false,
+    }
 }
 
 /// Returns a reason without the line that evidence has added to its end.
@@ -304,6 +323,23 @@ mod tests {
             ("[::127.0.0.1]:9599", false),
             ("[64:ff9b::7f00:1]:9599", false),
             ("[::ffff:192.0.2.7]:9599", true),
+            ("10.0.0.7:9599", true),
+            ("172.16.0.7:9599", true),
+            ("192.168.0.7:9599", true),
+            ("100.64.0.7:9599", true),
+            ("[fd12:3456::7]:9599", true),
+            ("100.100.100.200:80", false),
+            ("168.63.129.16:80", false),
+            ("192.0.0.192:80", false),
+            ("224.0.0.1:80", false),
+            ("240.0.0.1:80", false),
+            ("[fd00:ec2::254]:80", false),
+            ("[fd20:ce::254]:80", false),
+            ("[ff02::1]:80", false),
+            ("[fec0::1]:80", false),
+            ("[2002:7f00:1::]:80", false),
+            ("[2001:0:7f00:1::1]:80", false),
+            ("[64:ff9b:1::a9fe:a9fe]:80", false),
             ("192.0.2.7:0", false),
             ("192.0.2.7", false),
             ("metadata.example.com:80", false),

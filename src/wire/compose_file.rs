@@ -30,10 +30,10 @@ pub fn drop_extensions(file: &mut ComposeFile) {
 /// Rewrites what Compose and balena devices understand differently, so that devices do as Compose does. Returns a warning
 /// for each change.
 pub fn as_compose_means(file: &mut ComposeFile) -> Vec<Refusal> {
-    let mut warnings = Vec::new();
+    let (mut warnings, mut room) = (Vec::new(), ReleaseLimits::HIGHEST.ports);
     for (name, fields) in &mut file.services {
         let Some(ports) = fields.get_mut("ports") else { continue };
-        let changed = compose::any_host_port(&format!("services.{name}.ports"), ports);
+        let changed = compose::any_host_port(&format!("services.{name}.ports"), ports, &mut room);
         warnings.extend(changed.into_iter().map(|path| Refusal {
             path,
             why: "it is published on any free port of the device, as with Compose: write both ports (\"80:80\") for a \
@@ -73,6 +73,8 @@ pub fn check(
         };
         release.services.insert(name.clone(), service(image, composition));
     }
+    let most = device.map_or(&ReleaseLimits::HIGHEST, |policy| &policy.limits);
+    refusals.extend(bounds::unread(&release, most, Taken::default()));
     if !refusals.is_empty() {
         return Err(refusals);
     }

@@ -97,3 +97,109 @@ fn networks_and_volumes_must_be_declared() {
     let given = json!({"services": {"web": web}, "networks": {"back": null}, "volumes": {"data": {}}});
     assert_eq!(check(&file(given), &images(&["web"]), None), Ok(Vec::new()));
 }
+
+/// A file of services that are alike, each with `fields`.
+fn many(
+    count: usize,
+    fields: impl Fn(usize) -> serde_json::Value,
+) -> (ComposeFile, BTreeMap<String, ImageRef>) {
+    let names: Vec<String> = (0..count).map(|n| format!("s{n}")).collect();
+    let services: serde_json::Map<_, _> =
+        names.iter().enumerate().map(|(n, name)| (name.clone(), fields(n))).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    (file(json!({ "services": services })), images(&names))
+}
+
+fn refused(given: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> String {
+    let refusals = check(given, images, None).unwrap_err();
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// With a pass over all services for each of them, these would run for minutes.
+#[test]
+fn five_thousand_services_are_checked() {
+    let next = |n: usize| format!("s{}", (n + 1) % 5000);
+    let joined = |n: usize| match n {
+        4999 => json!({}),
+        n => json!({"network_mode": format!("service:{}", next(n)), "depends_on": [next(n)]}),
+    };
+    let (given, found) = many(5000, joined);
+    assert!(check(&given, &found, None).is_ok());
+    let (given, found) = many(5000, |n| json!({"depends_on": [next(n)]}));
+    assert!(
+        refused(&given, &found).starts_with("services.s0.depends_on: services wait for each other: s0 → s1")
+    );
+    let linked = |n: usize| json!({"links": [format!("{}:a{n}", next(n))]});
+    let (given, found) = many(5000, linked);
+    assert!(check(&given, &found, None).is_ok());
+    let host = |n: usize| json!({"ports": [format!("127.0.{}.{}:80:80", n / 200, n % 200)]});
+    let (given, found) = many(5000, host);
+    assert!(check(&given, &found, None).is_ok());
+    let (given, found) = many(5001, |_| json!({}));
+    assert_eq!(
+        refused(&given, &found),
+        "services: it has 5001 services, and a device accepts 5000 in total: use fewer, or raise limits.services on the \
+         device"
+    );
+}
+
+/// Otherwise a file of 256 kB would become 150 GB of ports.
+#[test]
+fn ports_are_counted_while_they_are_read() {
+    let (mut given, found) = many(100, |_| json!({"ports": vec!["1-20000"; 100]}));
+    as_compose_means(&mut given);
+    let ports = |fields: &Map<String, Value>| fields["ports"].as_array().unwrap().len();
+    assert_eq!(given.services.values().map(ports).sum::<usize>(), 3 * 20_000 + 9_997);
+    let (given, found) = (many(100, |_| json!({"ports": ["1-20000"]})).0, found);
+    assert_eq!(
+        refused(&given, &found),
+        "ports: its services publish more than 65535 ports, which no device accepts: use fewer"
+    );
+}
+
+/// Otherwise its length would be multiplied by the number of its members.
+#[test]
+fn a_long_name_is_not_repeated_for_each_of_its_members() {
+    let name = "x".repeat(100_000);
+    let web = json!({"ports": vec![0; 50_000], "labels": vec!["a"; 50_000]});
+    let given = file(json!({"services": {name.clone(): web}}));
+    let found = refused(&given, &images_for(&name));
+    assert!(found.len() < 65 * 400, "{}", found.len());
+}
+
+fn images_for(name: &str) -> BTreeMap<String, ImageRef> {
+    [(name.to_owned(), ImageRef::parse("a").unwrap())].into()
+}
+
+#[test]
+fn what_services_repeat_is_bounded() {
+    let (mut given, found) = many(1000, |_| json!({"networks": ["n"]}));
+    let network = |bytes: usize| json!({"driver_opts": {"a": "x".repeat(bytes)}});
+    given.networks.insert("n".into(), network(8 * 1024));
+    assert!(check(&given, &found, None).is_ok());
+    given.networks.insert("n".into(), network(10_000));
+    assert!(refused(&given, &found).starts_with(
+        "networks: the configs of the networks and volumes have 10001000 bytes, counted for each service"
+    ));
+    let (mut given, found) = many(2, |n| match n {
+        0 => {
+            json!({"networks": (0..101).map(|n| format!("n{n}")).collect::<Vec<_>>(), "links": vec!["s1:a"; 100]})
+        }
+        _ => json!({"networks": (0..101).map(|n| format!("n{n}")).collect::<Vec<_>>()}),
+    });
+    given.networks.extend((0..101).map(|n| (format!("n{n}"), Value::Null)));
+    assert_eq!(
+        refused(&given, &found),
+        "services.s0.links[99]: links give more than 10000 names, counted in each network: use fewer, or aliases of \
+         networks"
+    );
+}
+
+#[test]
+fn five_thousand_networks_are_compared() {
+    let (mut given, found) = many(1, |_| json!({}));
+    let network =
+        |n: usize| json!({"ipam": {"config": [{"subnet": format!("10.{}.{}.0/24", n / 256, n % 256)}]}});
+    given.networks.extend((0..4999).map(|n| (format!("n{n}"), network(n))));
+    assert!(check(&given, &found, None).is_ok());
+}

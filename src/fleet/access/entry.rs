@@ -48,6 +48,14 @@ pub struct By {
     pub id: String,
 }
 
+impl By {
+    /// Returns the user, or the token of one that has none, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.user.clone().unwrap_or_else(|| format!("token {}", self.token))
+    }
+}
+
 /// A record that an act changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Thing {

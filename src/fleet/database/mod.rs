@@ -90,6 +90,15 @@ pub(super) fn open(address: &Address, dir: &Path) -> Result<Opened, StoreError> 
     Ok(Opened { storage: Box::new(database), trail: Box::new(trail), records, position, own })
 }
 
+/// Looks whether a database can be used, and writes nothing. One without tables can.
+///
+/// # Errors
+///
+/// [`DatabaseError`].
+pub(super) fn look(address: &Address) -> Result<(), StoreError> {
+    Ok(schema::look(address)?)
+}
+
 impl Storage for Database {
     fn begin(&mut self) -> Result<News, StoreError> {
         // While the row is locked, nothing is written: what is read then is the newest.

@@ -86,6 +86,21 @@ pub(super) fn connect(address: &Address) -> Result<Session, DatabaseError> {
     Ok(session)
 }
 
+/// As [`connect`], but a database without tables will do.
+///
+/// # Errors
+///
+/// [`DatabaseError`].
+pub(super) fn look(address: &Address) -> Result<(), DatabaseError> {
+    let failed = |error| DatabaseError::of(address, error);
+    let mut session = Session::open(address, TO_CONNECT).map_err(failed)?;
+    let rows = session.simple("SELECT to_regclass('cotter_meta') IS NOT NULL", TO_READ).map_err(failed)?;
+    match rows.first().and_then(|row| row.first()).is_some_and(|exists| exists == "t") {
+        true => check(&mut session, address),
+        false => Ok(()),
+    }
+}
+
 /// As [`connect`], and creates the tables if there are none.
 ///
 /// # Errors

@@ -21,12 +21,12 @@ use super::etag::{self, ETag, Tagged};
 use super::needs::{Method, Needs};
 use super::reason;
 use super::repeat::{self, BadKey, Key};
-use crate::fleet::access::{AccessRefusal, By, Entry, MOST_THINGS, Outcome, Scope, Which};
+use crate::fleet::access::{AccessRefusal, Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
 use crate::fleet::gate::{Caller, Gate, RECORDED};
 use crate::fleet::parked::Parked;
-use crate::fleet::policy::{Change, Device, Refusal, Room, Sight, World};
+use crate::fleet::policy::{Change, Device, Pinned, Refusal, Room, Sight, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::repeats::Repeat;
 use crate::fleet::requests::Requests;
@@ -310,6 +310,7 @@ impl Desk {
                 let mut entry = order.entry(world, Outcome::Done);
                 let (things, count, fleets) = world.things(&changes, MOST_THINGS);
                 entry.details = world.details(&changes);
+                world.note_pins(&mut changes, Pinned::from(&entry));
                 (entry.things, entry.count, entry.fleets) = (things, count, fleets.into_iter().collect());
                 let messages = world.announcements(&changes, entry.at);
                 changes.extend(messages);
@@ -346,8 +347,7 @@ impl Desk {
 
     /// Returns who makes the request, for people.
     pub(super) fn who(&self) -> String {
-        let By { user, token, .. } = &self.order.caller.by;
-        user.clone().unwrap_or_else(|| format!("token {token}"))
+        self.order.caller.by.shown()
     }
 
     /// As [`Records::last_seen`].

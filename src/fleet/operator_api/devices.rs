@@ -15,13 +15,13 @@ use super::membership;
 use super::pages::{self, Page};
 use crate::fleet::clock;
 use crate::fleet::policy::{
-    BadFilter, Change, Choice, Departure, Device, Refusal, Reported, Sight, TagFilter, Tagging, World,
+    BadFilter, Change, Choice, Departure, Device, Pinned, Refusal, Reported, Sight, TagFilter, Tagging, World,
 };
 use crate::fleet::standing::{self, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
     BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MigrationView, MoveDevice,
-    Nothing, Pin, PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
+    Nothing, Pin, PinMany, PinnedView, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
 
 /// Which devices are listed.
@@ -323,7 +323,12 @@ pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView
         provisioning_key: key.map(|key| key.id().to_owned()),
         provisioning_key_name: key.and_then(|key| world.provisioning_key(key)?.name.clone()),
         migration: device.departure.as_ref().map(|departure| migration(departure, reported)),
+        pinned: device.pinned().map(pinned),
     }
+}
+
+pub(super) fn pinned(Pinned { at, by, why }: &Pinned) -> PinnedView {
+    PinnedView { at: *at, by: by.clone(), why: why.clone() }
 }
 
 /// Returns the move of a device to another cloud, by what it reported.

@@ -179,6 +179,7 @@ fn view_of(world: &World, fleet: &Fleet, states: BTreeMap<DeviceState, usize>) -
         releases: world.releases_of(fleet.number).count(),
         registry: fleet.registry.clone(),
         created: fleet.created,
+        pinned: fleet.pinned().map(super::devices::pinned),
     }
 }
 

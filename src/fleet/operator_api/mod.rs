@@ -10,6 +10,7 @@ mod answer;
 mod audit;
 mod backup;
 mod barred;
+mod checking;
 mod codes;
 mod conditions;
 mod desk;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::checking;
 use super::desk::{Acting, Desk};
 use super::etag::{ETag, Tagged};
 use super::pages::{self, Page};
@@ -100,7 +101,7 @@ pub(super) async fn create(
     Path(fleet): Path<String>,
     Body(asked): Body<CreateRelease>,
 ) -> Result<(StatusCode, Json<ReleaseCreated>), ApiError> {
-    let (new, warnings) = checked(asked)?;
+    let (new, warnings) = checking::beside(&records, || checked(asked)).await?;
     let room = records.room();
     let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
@@ -109,13 +110,9 @@ pub(super) async fn create(
         Ok((number, changes))
     };
     let number = records.act(act).await?;
-    let world = records.world();
-    let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
-    let created = ReleaseCreated {
-        release: view(&world, &Uses::of(&world), release),
-        warnings: warnings.into_iter().map(Into::into).collect(),
-    };
-    Ok((StatusCode::CREATED, Json(created)))
+    let (_, release) = viewed(&records, number).await?;
+    let warnings = warnings.into_iter().map(Into::into).collect();
+    Ok((StatusCode::CREATED, Json(ReleaseCreated { release, warnings })))
 }
 
 pub(super) async fn patch(
@@ -132,9 +129,19 @@ pub(super) async fn patch(
         Ok((release.number, world.patch_release(release, patch)?))
     };
     let number = records.act(act).await?;
-    let world = records.world();
-    let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
-    Ok(Tagged(ETag::of_release(&world, release), view(&world, &Uses::of(&world), release)))
+    let (etag, release) = viewed(&records, number).await?;
+    Ok(Tagged(etag, release))
+}
+
+/// Makes the view of a release that was changed. All devices are counted for it.
+async fn viewed(records: &Desk, number: u64) -> Result<(ETag, ReleaseView), ApiError> {
+    let desk = records.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let world = desk.world();
+        let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
+        Ok((ETag::of_release(&world, release), view(&world, &Uses::of(&world), release)))
+    });
+    made.await.map_err(|error| ApiError::failed(&error))?
 }
 
 /// Returns the release as it was before.

@@ -236,6 +236,7 @@ fn of_access() -> Vec<Route> {
             "/tokens/{token}/revoke",
             vec![way(Post, Administer, "revoke a token", users::revoke_token).of_one().of_the_server()],
         ),
+        ("/whoami", vec![way(Get, See, "ask for its own token", users::whoami)]),
         ("/backup", vec![way(Get, Administer, "back up all records", backup::download).of_the_server()]),
         ("/export", vec![way(Get, See, "export", exchange::plain)]),
         (

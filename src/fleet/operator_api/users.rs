@@ -12,12 +12,12 @@ use super::desk::{Acting, Desk};
 use super::etag::{ETag, Tagged};
 use super::fleets::random;
 use super::keys::expiry;
-use crate::fleet::access::{AccessChange, AccessRefusal, Accounts, NewToken, Role, Scope, Token, User};
-use crate::fleet::gate::Gate;
+use crate::fleet::access::{AccessChange, AccessRefusal, Accounts, By, NewToken, Role, Scope, Token, User};
+use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::policy::{Change, Refusal, World};
 use crate::fleet::{clock, secret};
 use crate::wire::operator_api::Nothing;
-use crate::wire::operator_api::access::{AddUser, CreateToken, TokenCreated, TokenView, UserView};
+use crate::wire::operator_api::access::{AddUser, CreateToken, TokenCreated, TokenView, UserView, WhoView};
 
 /// Lists all users, by name, including those that are disabled.
 pub(super) async fn list(desk: Desk) -> Json<Vec<UserView>> {
@@ -155,12 +155,23 @@ fn view(world: &World, user: &User) -> UserView {
     }
 }
 
+/// Says whose token the request has.
+pub(super) async fn whoami(desk: Desk, Extension(caller): Extension<Caller>) -> Json<WhoView> {
+    let world = desk.world();
+    let By { user, token, id } = &caller.by;
+    Json(WhoView {
+        user: user.clone(),
+        token: token.clone(),
+        token_id: id.clone(),
+        role: caller.role.to_string(),
+        fleets: fleets_of(&world, &caller.scope),
+        expires: caller.token(&world).and_then(|token| token.expires),
+    })
+}
+
 fn view_token(world: &World, gate: &Gate, token: &Token) -> TokenView {
     let end = world.accounts().end(token, clock::now());
-    let fleets = match &token.scope {
-        Scope::All => None,
-        Scope::Fleets(fleets) => Some(fleets.iter().map(|fleet| name_of(world, *fleet)).collect()),
-    };
+    let fleets = fleets_of(world, &token.scope);
     TokenView {
         id: token.hash.id().to_owned(),
         user: token.user.clone(),
@@ -172,6 +183,15 @@ fn view_token(world: &World, gate: &Gate, token: &Token) -> TokenView {
         expires: token.expires,
         revoked: token.revoked,
         last_used: gate.last_used(&token.hash),
+        is_use_unknown: gate.is_use_unknown(token),
+    }
+}
+
+/// Returns the names of the fleets that a token reaches; `None`: all.
+fn fleets_of(world: &World, scope: &Scope) -> Option<Vec<String>> {
+    match scope {
+        Scope::All => None,
+        Scope::Fleets(fleets) => Some(fleets.iter().map(|fleet| name_of(world, *fleet)).collect()),
     }
 }
 

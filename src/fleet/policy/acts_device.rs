@@ -1,6 +1,7 @@
 //! Acts on devices: register, rename, pin, track the fleet, tag, move.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -85,6 +86,7 @@ impl World {
             created: new.created,
             provisioned_by: Some(new.by),
             departure: None,
+            pinned: None,
         };
         let counters = Counters { device: number, ..self.counters };
         Ok((number, vec![Change::Counters(counters), Change::PutKey(used), Change::PutDevice(device)]))
@@ -172,6 +174,8 @@ impl World {
         for (key, value) in &tagging.set {
             check_tag(key, value)?;
         }
+        // Each is compared with each tag of each device.
+        check_tag_count(tagging.remove.len())?;
         let mut changes = Vec::new();
         for device in devices {
             let mut changed = Device::clone(device);
@@ -193,7 +197,9 @@ impl World {
             return Vec::new();
         }
         let before = self.reported(&device.uuid);
-        let reported = Reported { services: Vec::new(), update_status: None, ..before.clone() };
+        // What it waits for and how services failed is of the old fleet, whose releases may have the same commits.
+        let account = before.account.as_ref().map(|account| Arc::new(account.without_releases()));
+        let reported = Reported { services: Vec::new(), update_status: None, account, ..before.clone() };
         let reports = (reported != *before).then(|| Change::PutReports(device.uuid.clone(), reported));
         let moved = Change::PutDevice(Device { fleet: fleet.number, pin: None, ..device.clone() });
         std::iter::once(moved).chain(reports).chain(self.variables_after_a_move(device)).collect()

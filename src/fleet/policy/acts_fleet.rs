@@ -50,6 +50,7 @@ impl World {
             created: new.created,
             services: BTreeMap::new(),
             registry,
+            pinned: None,
         };
         let key = self.create_key(&fleet, NewKey::plain(new.key, new.created))?;
         let counters = Change::Counters(Counters { fleet: number, ..self.counters });

@@ -181,6 +181,7 @@ impl Import {
             created: self.now,
             services,
             registry: checked_registry(asked.registry.as_deref())?,
+            pinned: None,
         };
         self.apply(vec![Change::Counters(counters), Change::PutFleet(fleet)]);
         self.created.insert(number);
@@ -275,6 +276,7 @@ impl Import {
             created: self.now,
             provisioned_by: None,
             departure: None,
+            pinned: None,
         };
         let counters = Counters { device: number, ..self.world.counters };
         self.apply(vec![Change::Counters(counters), Change::PutDevice(device)]);

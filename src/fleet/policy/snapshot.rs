@@ -34,6 +34,12 @@ impl World {
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
     }
 
+    /// Returns a change that writes a record as it is, to try whether records can be written.
+    #[must_use]
+    pub fn unchanged(&self) -> Change {
+        Change::Counters(self.counters)
+    }
+
     /// Returns how far in the log of changes these records are; `None` if one server has them alone.
     #[must_use]
     pub fn position(&self) -> Option<u64> {

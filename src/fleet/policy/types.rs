@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Compact, VariableHolder, Variables};
+use super::{Compact, PinnedTo, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::fleet::repeats::Repeat;
@@ -35,6 +35,9 @@ pub struct Fleet {
     /// Where images of its services are pushed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// Who pinned it: read it with [`Fleet::pinned`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinnedTo>,
 }
 
 /// A device that has registered.
@@ -57,6 +60,9 @@ pub struct Device {
     /// Where it is to move, until that is cancelled: its target says so for as long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departure: Option<Departure>,
+    /// Who pinned it: read it with [`Device::pinned`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinnedTo>,
 }
 
 /// The order to move to another cloud.

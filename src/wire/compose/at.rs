@@ -60,6 +60,12 @@ pub(in crate::wire) fn path_line(path: &str) -> String {
     }
 }
 
+/// Returns what the paths of a value's members begin with. A very long path is cut, which no message shows: otherwise a long
+/// name with many members would take the product of both in memory.
+pub(super) fn parent(path: &str) -> &str {
+    path.char_indices().nth(LONGEST_PATH + 1).map_or(path, |(end, _)| &path[..end])
+}
+
 /// `networkMode` → `network_mode`.
 pub(super) fn snake_case(key: &str) -> String {
     let mut snake = String::new();
@@ -133,7 +139,8 @@ impl<'v> At<'v> {
     }
 
     fn indexed(&self, items: &'v [Value]) -> Vec<At<'v>> {
-        let at = |(n, value)| At::new(format!("{}[{n}]", self.path), value);
+        let path = parent(&self.path);
+        let at = |(n, value)| At::new(format!("{path}[{n}]"), value);
         items.iter().enumerate().map(at).collect()
     }
 
@@ -212,6 +219,7 @@ impl<'v> At<'v> {
 
 /// Returns the members of a map that are not null, each with its path.
 pub(super) fn members<'v>(path: &str, map: &'v Map<String, Value>) -> Vec<(&'v str, At<'v>)> {
+    let path = parent(path);
     let present = map.iter().filter(|(_, value)| !value.is_null());
     present.map(|(key, value)| (key.as_str(), At::new(format!("{path}.{key}"), value))).collect()
 }

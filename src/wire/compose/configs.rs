@@ -27,10 +27,8 @@ pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Note
         if !targets.insert(file.target.clone()) {
             notes.refuse(item.refusal(format_args!("{:?} is written twice: remove one", file.target)));
         }
-        let is_below = |folder: &str| {
-            file.target.strip_prefix(folder).is_some_and(|rest| folder == "/" || rest.starts_with('/'))
-        };
-        if spec.tmpfs.keys().any(|folder| is_below(folder)) {
+        let mut above = file.target.match_indices('/').map(|(end, _)| &file.target[..end]);
+        if above.any(|folder| spec.tmpfs.contains_key(folder)) {
             let why = "a tmpfs is mounted over it, which is empty at each start: choose another target";
             notes.refuse(item.refusal(why));
         }

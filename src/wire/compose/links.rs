@@ -11,6 +11,12 @@ use super::{Contents, Form, paths};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceName, ServiceSpec};
 use crate::wire::state_v3::ReleaseState;
 
+/// Most names that links give, counted in each network.
+const MOST_NAMES: usize = 10_000;
+
+/// Who has a name in a network by itself: the first two services, because a link asks for one that it does not lead to.
+type Names = BTreeMap<(NetworkName, String), Vec<ServiceName>>;
+
 /// A link of `from` to `to` with another name.
 struct Link<'v> {
     from: ServiceName,
@@ -23,12 +29,21 @@ struct Link<'v> {
 /// services in one network, where with Compose each linking container has its own names.
 pub(super) fn apply(release: &ReleaseState, contents: &mut Contents, form: Form, notes: &mut Notes) {
     let mut claims: BTreeMap<(NetworkName, String), ServiceName> = BTreeMap::new();
-    for link in read(release, form, notes) {
+    let (links, mut given) = (read(release, form, notes), 0);
+    let names = if links.is_empty() { Names::new() } else { names(&contents.services) };
+    for link in links {
         for network in notes.keep(shared_networks(&link, &contents.services, release)).unwrap_or_default() {
+            given += 1;
+            if given > MOST_NAMES {
+                let why = format_args!(
+                    "links give more than {MOST_NAMES} names, counted in each network: use fewer, or aliases of networks"
+                );
+                return notes.refuse(link.at.refusal(why));
+            }
             let key = (network, link.alias.clone());
             let other = match claims.get(&key) {
                 Some(claimed) => Some(claimed).filter(|claimed| **claimed != link.to),
-                None => own_name(&link, &key.0, &contents.services),
+                None => names.get(&key).and_then(|have| have.iter().find(|name| **name != link.to)),
             };
             if let Some(other) = other {
                 notes.refuse(link.at.refusal(format_args!(
@@ -99,19 +114,21 @@ fn shared_networks(
     Ok(shared)
 }
 
-/// The service other than the linked one that has the name of the link in this network by itself.
-fn own_name<'s>(
-    link: &Link<'_>,
-    network: &NetworkName,
-    services: &'s BTreeMap<ServiceName, ServiceSpec>,
-) -> Option<&'s ServiceName> {
-    let has_name = |name: &ServiceName, spec: &ServiceSpec| match &spec.network_mode {
-        NetworkMode::Networks(attachments) => attachments.get(network).is_some_and(|attachment| {
-            name.as_str() == link.alias || attachment.aliases.contains(&link.alias)
-        }),
-        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_) => false,
-    };
-    services.iter().find(|(name, spec)| **name != link.to && has_name(name, spec)).map(|(name, _)| name)
+/// Returns who has which name by itself.
+fn names(services: &BTreeMap<ServiceName, ServiceSpec>) -> Names {
+    let mut found = Names::new();
+    for (name, spec) in services {
+        let NetworkMode::Networks(attachments) = &spec.network_mode else { continue };
+        for (network, attachment) in attachments {
+            for alias in attachment.aliases.iter().map(String::as_str).chain([name.as_str()]) {
+                let have = found.entry((network.clone(), alias.to_owned())).or_default();
+                if have.len() < 2 && have.last() != Some(name) {
+                    have.push(name.clone());
+                }
+            }
+        }
+    }
+    found
 }
 
 fn attachment_mut<'s>(

@@ -23,6 +23,8 @@ mod networking;
 mod order;
 mod ports;
 mod quantities;
+mod ranges;
+mod repeated;
 mod resources;
 mod service;
 mod shared;
@@ -49,8 +51,8 @@ use serde_json::Value;
 
 use super::state_v3::ReleaseState;
 use crate::model::{
-    Condition, MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, RestartPolicy, ServiceName,
-    ServiceSpec, TrialSpec, VolumeName, VolumeSpec, Window,
+    Condition, MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ReleaseLimits, RestartPolicy,
+    ServiceName, ServiceSpec, TrialSpec, VolumeName, VolumeSpec, Window,
 };
 use ports::HostPorts;
 pub(super) use ports::any_host_port;
@@ -96,10 +98,20 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
         let key = VolumeName::parse(name).map_err(|bad| refusal(path, bad));
         contents.volumes.extend(notes.keep(key).map(|key| (key, spec)));
     }
+    let mut ports = 0;
     for (name, given) in &release.services {
         let paths = paths(name, form);
         let key = ServiceName::parse(name).map_err(|bad| refusal(paths.service.clone(), bad));
         let (key, spec) = (notes.keep(key), service::read(given, &paths, &mut notes));
+        ports += spec.as_ref().map_or(0, |spec| spec.ports.len());
+        if ports > ReleaseLimits::HIGHEST.ports {
+            let most = ReleaseLimits::HIGHEST.ports;
+            let why = format_args!(
+                "its services publish more than {most} ports, which no device accepts: use fewer"
+            );
+            notes.refuse(refusal("ports".to_owned(), why));
+            break;
+        }
         contents.services.extend(key.zip(spec));
     }
     if form == Form::File {
@@ -114,9 +126,11 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     shared::check(&contents, is_named, form, &mut notes);
     check_host_ports(&contents.services, form, &mut notes);
     check_addresses(&contents, form, &mut notes);
-    check_ranges(&contents.networks, &mut notes);
+    ranges::check(&contents.networks, &mut notes);
     shared::depend(&mut contents.services);
-    shared::hashes(&mut contents);
+    if repeated::is_accepted(&contents, &mut notes) {
+        shared::hashes(&mut contents);
+    }
     update::strategies(&mut contents.services, &mut notes);
     contents.windows = update::windows(&contents.services, &mut notes);
     contents.trial = trial::spec(&contents.services, &mut notes);
@@ -225,17 +239,6 @@ fn check_host_ports(services: &BTreeMap<ServiceName, ServiceSpec>, form: Form, n
                 path,
                 format_args!("host port {number} is published by another service, too: choose another one"),
             ));
-        }
-    }
-}
-
-/// Refuses two networks that have addresses in common, because the engine creates only one of them.
-fn check_ranges(networks: &BTreeMap<NetworkName, NetworkSpec>, notes: &mut Notes) {
-    let usual: Vec<_> = networks.iter().filter(|(_, spec)| spec.ipam_driver.is_empty()).collect();
-    for (n, (name, spec)) in usual.iter().enumerate() {
-        if let Some((other, _)) = usual[..n].iter().find(|(_, other)| spec.overlaps(&other.ranges())) {
-            let why = format_args!("its subnet overlaps with that of network {other}: choose another subnet");
-            notes.refuse(refusal(format!("networks.{name}.ipam.config"), why));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value};
 
-use super::at::{At, Fields, Notes, is_nothing, members};
+use super::at::{At, Fields, Notes, is_nothing, members, parent};
 use super::quantities::whole;
 use super::{shared, texts};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceSpec};
@@ -59,8 +59,9 @@ fn attachments(at: &At<'_>, notes: &mut Notes) -> BTreeMap<NetworkName, NetworkA
         notes.refuse(at.wrong("a list of networks, or a map of networks"));
         return found;
     };
+    let path = parent(&at.path);
     for (key, value) in map {
-        let item = At::new(format!("{}.{key}", at.path), value);
+        let item = At::new(format!("{path}.{key}"), value);
         let Some(name) = notes.keep(name(&item, key)) else { continue };
         let attachment =
             if value.is_null() { NetworkAttachment::default() } else { attachment(&item, notes) };

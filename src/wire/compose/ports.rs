@@ -40,8 +40,9 @@ pub(super) fn read(at: &At<'_>, form: Form, notes: &mut Notes) -> Vec<PortMappin
 }
 
 /// Rewrites each entry that names only a container port, so that devices publish it on any free port of the host, as
-/// Compose does. Returns the paths of these entries.
-pub(in crate::wire) fn any_host_port(path: &str, ports: &mut Value) -> Vec<String> {
+/// Compose does. Returns the paths of these entries. Takes the rewritten ports from `room`, and rewrites no entry for which
+/// there is none: such a release has too many ports for any device.
+pub(in crate::wire) fn any_host_port(path: &str, ports: &mut Value, room: &mut usize) -> Vec<String> {
     let mut found = Vec::new();
     let Value::Array(items) = ports else { return found };
     let mut rewritten = Vec::with_capacity(items.len());
@@ -54,7 +55,8 @@ pub(in crate::wire) fn any_host_port(path: &str, ports: &mut Value) -> Vec<Strin
         let (range, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         match (first.parse::<u16>(), last.parse::<u16>()) {
-            (Ok(first), Ok(last)) if first <= last && usize::from(last - first) < MOST => {
+            (Ok(first), Ok(last)) if first <= last && usize::from(last - first) < MOST.min(*room) => {
+                *room -= usize::from(last - first) + 1;
                 let any = |port: u16| serde_json::json!({ "target": port, "protocol": protocol });
                 rewritten.extend((first..=last).map(any));
                 found.push(format!("{path}[{n}]"));
@@ -89,7 +91,7 @@ fn add(
 /// The host ports that are taken, with their addresses.
 #[derive(Default)]
 pub(super) struct HostPorts {
-    taken: BTreeMap<(u16, Protocol), BTreeSet<String>>,
+    taken: BTreeMap<(u16, Protocol), Addresses>,
 }
 
 impl HostPorts {
@@ -97,18 +99,37 @@ impl HostPorts {
     pub(super) fn take(&mut self, port: &PortMapping) -> bool {
         let Some(number) = port.host_port else { return true };
         let addresses = self.taken.entry((number, port.protocol)).or_default();
-        let is_free = !addresses.iter().any(|other| do_addresses_meet(other, &port.host_ip));
-        addresses.insert(port.host_ip.clone());
+        let is_free = !addresses.meet(&port.host_ip);
+        addresses.take(&port.host_ip);
         is_free
     }
 }
 
-/// Returns whether one port cannot be on both addresses.
-fn do_addresses_meet(a: &str, b: &str) -> bool {
-    let is_any = |one: &str, other: &str| {
-        one.is_empty() || (one == "0.0.0.0" && !other.contains(':')) || (one == "::" && other.contains(':'))
-    };
-    a == b || is_any(a, b) || is_any(b, a)
+/// The addresses on which a port is taken.
+#[derive(Default)]
+struct Addresses {
+    all: BTreeSet<String>,
+    has_v4: bool,
+    has_v6: bool,
+}
+
+impl Addresses {
+    fn take(&mut self, ip: &str) {
+        self.has_v4 |= !ip.contains(':');
+        self.has_v6 |= ip.contains(':');
+        self.all.insert(ip.to_owned());
+    }
+
+    /// Returns whether one port cannot be on this address, too. An empty one is every address.
+    fn meet(&self, ip: &str) -> bool {
+        let has = |ip: &str| self.all.contains(ip);
+        match ip {
+            "" => !self.all.is_empty(),
+            "0.0.0.0" => self.has_v4,
+            "::" => self.has_v6 || has(""),
+            _ => has(ip) || has("") || has(if ip.contains(':') { "::" } else { "0.0.0.0" }),
+        }
+    }
 }
 
 /// One entry: two ranges of the same width.

@@ -1,6 +1,6 @@
 //! Reads one service of a release.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -268,8 +268,9 @@ fn depends_on(at: &At<'_>, notes: &mut Notes) -> BTreeMap<ServiceName, Condition
         notes.refuse(at.wrong("a list of services, or a map of services to conditions"));
         return found;
     };
+    let path = at::parent(&at.path);
     for (key, value) in map {
-        let item = At::new(format!("{}.{key}", at.path), value);
+        let item = At::new(format!("{path}.{key}"), value);
         let Some(name) = notes.keep(name(&item, key)) else { continue };
         found.insert(name, condition(&item, notes));
     }
@@ -306,10 +307,10 @@ fn condition(at: &At<'_>, notes: &mut Notes) -> Condition {
 }
 
 fn devices(at: &At<'_>, notes: &mut Notes) -> Vec<Device> {
-    let mut found: Vec<Device> = Vec::new();
+    let (mut found, mut taken) = (Vec::new(), BTreeSet::new());
     for item in notes.keep(at.list()).unwrap_or_default() {
         let Some(device) = notes.keep(device(&item)) else { continue };
-        if found.iter().any(|other| other.container_path == device.container_path) {
+        if !taken.insert(device.container_path.clone()) {
             notes.refuse(item.refusal("this path in the container is used twice: remove one"));
         } else {
             found.push(device);

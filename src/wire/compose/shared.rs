@@ -96,19 +96,26 @@ pub(super) fn depend(services: &mut BTreeMap<ServiceName, ServiceSpec>) {
 pub(super) fn hashes(contents: &mut Contents) {
     let Contents { services, networks, volumes, .. } = contents;
     let mut done: BTreeMap<ServiceName, SpecHash> = BTreeMap::new();
-    loop {
-        let is_due = |name: &ServiceName, spec: &ServiceSpec| {
-            !done.contains_key(name)
-                && spec.joins().all(|(_, other)| done.contains_key(other) || !services.contains_key(other))
-        };
-        let hash = |(name, spec): (&ServiceName, &ServiceSpec)| {
-            (name.clone(), spec_hash::of_service(spec, networks, volumes, &done))
-        };
-        let next: Vec<_> = services.iter().filter(|(name, spec)| is_due(name, spec)).map(hash).collect();
-        if next.is_empty() {
-            break;
+    // How many joins of a service have no hash yet, and who joins a service.
+    let (mut open, mut joined): (BTreeMap<_, usize>, BTreeMap<_, Vec<&ServiceName>>) = Default::default();
+    for (name, spec) in &*services {
+        let others = spec.joins().map(|(_, other)| other).filter(|other| services.contains_key(*other));
+        let count = open.entry(name).or_default();
+        for other in others {
+            *count += 1;
+            joined.entry(other).or_default().push(name);
         }
-        done.extend(next);
+    }
+    let mut due: Vec<_> = services.iter().filter(|(name, _)| open.get(name) == Some(&0)).collect();
+    while let Some((name, spec)) = due.pop() {
+        done.insert(name.clone(), spec_hash::of_service(spec, networks, volumes, &done));
+        for by in joined.remove(name).unwrap_or_default() {
+            let Some(count) = open.get_mut(by) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                due.extend(services.get_key_value(by));
+            }
+        }
     }
     for (name, spec) in services {
         spec.hash = match done.remove(name) {

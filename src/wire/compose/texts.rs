@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::at::{At, HAS_NUL, Notes};
+use super::at::{At, HAS_NUL, Notes, parent};
 use crate::model::text::is_one_line;
 use crate::model::{Refusal, is_own_label};
 
@@ -91,8 +91,9 @@ fn pairs<'v>(at: &At<'v>, notes: &mut Notes) -> Vec<(String, At<'v>, Option<Stri
             }
         }
         Value::Object(map) => {
+            let path = parent(&at.path);
             for (name, value) in map {
-                let item = At::new(format!("{}.{name}", at.path), value);
+                let item = At::new(format!("{path}.{name}"), value);
                 let value = if value.is_null() { Ok(None) } else { item.scalar().map(Some) };
                 let Some(value) = notes.keep(value) else { continue };
                 if let Some(name) = notes.keep(checked(&item, name, "")) {

@@ -61,6 +61,25 @@ pub struct TokenView {
     pub revoked: Option<Timestamp>,
     /// After a crash of the server it may be up to 5 minutes older than it was.
     pub last_used: Option<Timestamp>,
+    /// Whether it may have been used elsewhere, before the records came to this server, e.g. with a backup.
+    #[serde(default)]
+    pub is_use_unknown: bool,
+}
+
+/// The token of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhoView {
+    /// null for the server's first token, which has no user.
+    pub user: Option<String>,
+    /// Its name.
+    pub token: String,
+    /// The first 12 hex digits of its SHA-256.
+    pub token_id: String,
+    pub role: String,
+    /// Names of the fleets that it reaches; null: all.
+    pub fleets: Option<Vec<String>>,
+    /// null: it is accepted until it is revoked.
+    pub expires: Option<Timestamp>,
 }
 
 /// A record of the audit trail.

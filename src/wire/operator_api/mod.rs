@@ -52,6 +52,9 @@ pub struct FleetView {
     #[serde(default)]
     pub registry: Option<String>,
     pub created: Timestamp,
+    /// Who pinned it; absent if it is not pinned, or was by an older version or a rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinnedView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,6 +93,19 @@ pub struct DeviceView {
     /// Its move to another cloud, if one is ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationView>,
+    /// Who pinned it; absent if it is not pinned, or was by an older version or a rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinnedView>,
+}
+
+/// Since when, by whom and why a device or a fleet is pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedView {
+    pub at: Timestamp,
+    /// The user, or the token if that has none.
+    pub by: String,
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// A deleted device, whose uuid and key are barred.

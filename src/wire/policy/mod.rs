@@ -7,7 +7,7 @@ mod network;
 mod reach;
 mod volume;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::compose::{Contents, Form, features, paths};
 use crate::model::{
@@ -33,7 +33,7 @@ fn is_in(list: &str, word: &str) -> bool {
 /// Returns everything in a release that the policy does not allow, each with the setting that would allow it.
 #[must_use]
 pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
+    let (mut refusals, mut known) = (Vec::new(), HashSet::new());
     for Found { at, reach } in reach::list(contents, form) {
         let why = match &reach {
             Reach::By(switch) if policy.allows(*switch) => continue,
@@ -47,7 +47,7 @@ pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refus
             Reach::Path(path) => no_path(path),
         };
         let refusal = Refusal { path: at, why };
-        if !refusals.contains(&refusal) {
+        if known.insert((refusal.path.clone(), refusal.why.clone())) {
             refusals.push(refusal);
         }
     }
