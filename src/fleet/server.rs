@@ -21,7 +21,7 @@ use super::gate::Gate;
 use super::records::{Records, SHARE_SIGHTINGS};
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
-use super::{Config, clock, device_api, health, operator_api, rollouts, secret};
+use super::{Config, clock, device_api, health, operator_api, pages, rollouts, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
@@ -183,6 +183,7 @@ impl Server {
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
             .merge(health::routes())
+            .merge(pages::routes(&gate, renewal.is_some()))
             .layer(middleware::from_fn_with_state(Arc::clone(&records), counted))
             .with_state(Arc::clone(&records));
         tracing::info!(
