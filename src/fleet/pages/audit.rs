@@ -1,6 +1,7 @@
 //! The audit trail: who did what, and when.
 
 use axum::extract::Extension;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
@@ -32,6 +33,11 @@ pub(super) async fn page(
     let cursor = fields.text("cursor");
     let all = asked.clone().chain([("cursor", cursor.as_str()), ("limit", "50")]);
     let found = visitor.get::<Vec<AuditView>>(&format!("/audit?{}", query(all))).await;
+    if let Err(trouble) = &found
+        && trouble.status == StatusCode::FORBIDDEN
+    {
+        return Err(trouble.clone());
+    }
     let filter: Vec<(&str, &str)> = asked.collect();
     let content = html! {
         div.page-head { h1 { "Audit" } p.muted { "Every change, and every change that was refused." } }

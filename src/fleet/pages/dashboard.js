@@ -43,11 +43,14 @@ async function copy(button) {
 
 // Dialogs: the panel of another page, shown above this one.
 
+// A page that is such a panel itself goes on without it.
+
 const dialog = one("#dialog");
+const isPanel = !!one("main [data-panel]");
 let opener = null;
 
 async function load(address, options = {}) {
-  const response = await fetch(address, { credentials: "same-origin", ...options });
+  const response = await fetch(address, { credentials: "same-origin", headers: { "Cotter-Script": "dialog" }, ...options });
   // The act is done, or the session has ended: go where the server sends us.
   if (response.redirected) {
     leave(response.url);
@@ -110,7 +113,7 @@ document.addEventListener("click", (event) => {
     return;
   }
   const link = event.target.closest("a[data-dialog]");
-  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
+  if (link && !isPanel && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
     event.preventDefault();
     if (!dialog.open) opener = link;
     openDialog(link.href);
@@ -131,7 +134,7 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!("dialog" in form.dataset)) return;
+  if (isPanel || !("dialog" in form.dataset)) return;
   event.preventDefault();
   const button = event.submitter;
   const fields = new URLSearchParams(new FormData(form, button));
@@ -245,7 +248,7 @@ async function refresh() {
   loading = true;
   pending = false;
   try {
-    const response = await fetch(location.href, { credentials: "same-origin", headers: { "Cotter-Live": "1" } });
+    const response = await fetch(location.href, { credentials: "same-origin", headers: { "Cotter-Script": "live" } });
     if (response.redirected) {
       ended();
       return;

@@ -18,7 +18,7 @@ const TAGS: usize = 3;
 pub(super) fn shown(visitor: &Visitor, fleet: &FleetView, asked: &TableQuery, rows: &DeviceRows) -> Markup {
     let may_act = visitor.may(Permission::RollOut);
     html! {
-        section aria-labelledby="devices-title" {
+        section.stack aria-labelledby="devices-title" {
             h2.visually-hidden #devices-title { "Devices" }
             div #states data-live-part { (states(fleet, asked, rows)) }
             (search(fleet, asked))
@@ -211,7 +211,7 @@ fn tags(fleet: &FleetView, device: &DeviceView) -> Markup {
     let more = device.tags.len().saturating_sub(TAGS);
     html! {
         @for (key, value) in device.tags.iter().take(TAGS) {
-            a.tag href={ "/fleets/" (fleet.number) "?filter=" (encoded(&format!("{key}={value}"))) } { (tag_words(key, value)) }
+            a.tag title={ (one_line(key)) "=" (one_line(value)) } href={ "/fleets/" (fleet.number) "?filter=" (encoded(&format!("{key}={value}"))) } { (tag_words(key, value)) }
         }
         @if more > 0 { a.tag href={ "/devices/" (device.uuid) } { "+" (more) } }
     }

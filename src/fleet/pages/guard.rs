@@ -28,8 +28,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// The largest form, in bytes: the devices of a page that are chosen one by one, or a filter.
 const LARGEST_FORM: usize = 64 << 10;
 
-/// The header of requests that a page makes by itself. They do not keep a session alive.
-const BY_ITSELF: &str = "cotter-live";
+/// The header of requests of the script: `live` for those that a page makes by itself, which do not keep a session alive, and
+/// `dialog` for those of a person.
+const BY_SCRIPT: HeaderName = HeaderName::from_static("cotter-script");
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -79,7 +80,8 @@ pub(super) async fn signed_in(
     next: Next,
 ) -> Response {
     let is_secure = is_secure(&site, &visit, request.headers());
-    let by_itself = request.headers().contains_key(BY_ITSELF) || request.uri().path() == "/live";
+    let is_by_script = request.headers().contains_key(BY_SCRIPT);
+    let by_itself = is_by_itself(&request);
     let cookie = session::cookie(request.headers(), is_secure);
     let Some(cookie) = cookie else { return without_cookie(&request) };
     let found = site.sessions.find(&cookie, !by_itself, Instant::now());
@@ -104,6 +106,7 @@ pub(super) async fn signed_in(
         csrf,
         request: format!("{} {}", request.method(), shortened(request.uri())),
         is_secure,
+        is_by_script,
         site,
     };
     if request.method() == Method::POST {
@@ -151,7 +154,7 @@ fn without_cookie(request: &Request) -> Response {
 }
 
 fn to_sign_in(request: &Request) -> Response {
-    let is_page = request.method() == Method::GET && !request.headers().contains_key(BY_ITSELF);
+    let is_page = request.method() == Method::GET && !is_by_itself(request);
     match request.uri().path() {
         // The script goes to the page where one signs in.
         "/live" => StatusCode::UNAUTHORIZED.into_response(),
@@ -178,6 +181,11 @@ fn busy() -> Response {
     let text = "The server is busy with too many requests. Load the page again in a few seconds.";
     let head = [(RETRY_AFTER, "5"), (CONTENT_TYPE, "text/plain; charset=utf-8")];
     (StatusCode::SERVICE_UNAVAILABLE, head, text).into_response()
+}
+
+/// Returns whether no person has asked for it.
+fn is_by_itself(request: &Request) -> bool {
+    request.headers().get(BY_SCRIPT).is_some_and(|value| value == "live") || request.uri().path() == "/live"
 }
 
 fn address(uri: &Uri) -> String {

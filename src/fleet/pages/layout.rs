@@ -34,7 +34,9 @@ impl Place {
 
 /// A page for a signed-in user.
 pub(super) fn page(visitor: &Visitor, place: &Place, content: &Markup) -> Html<String> {
-    let message = visitor.site.sessions.take_message(&visitor.cookie);
+    // The script shows only parts of a page. The message is for a page that is seen whole.
+    let message =
+        (!visitor.is_by_script).then(|| visitor.site.sessions.take_message(&visitor.cookie)).flatten();
     let fleet = place.fleet.as_ref().map(|(number, _)| number.to_string());
     let body = html! {
         body data-live=[fleet] {
@@ -91,11 +93,11 @@ fn fleet_head(place: &Place, number: u64, name: &str) -> Markup {
         html! { a href={ "/fleets/" (number) (rest) } aria-current=[current] { (words) } }
     };
     html! {
-        div.fleet-head {
+        section.fleet-head aria-label="Fleet" {
             div.wide {
                 p.crumbs { a href="/fleets" { "Fleets" } span aria-hidden="true" { "/" } }
                 p.fleet-name { (named(name)) }
-                nav.tabs aria-label="Fleet" {
+                nav.tabs aria-label="Parts of the fleet" {
                     (tab("devices", "Devices", ""))
                     (tab("releases", "Releases", "/releases"))
                     (tab("rollouts", "Rollouts", "/rollouts"))

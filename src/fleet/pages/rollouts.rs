@@ -96,7 +96,7 @@ fn shown(visitor: &Visitor, fleet: &FleetView, rollout: &RolloutView) -> Markup 
             @if visitor.may(Permission::RollOut) && rollout.ended.is_none() {
                 div.buttons {
                     @for (word, button, _, phases) in ACTS {
-                        @if phases.contains(&rollout.phase.as_str()) {
+                        @if phases.contains(&rollout.phase.as_str()) && is_apt(word, rollout) {
                             a.button.danger[word == "abort" || word == "pull-back"]
                                 href={ "/fleets/" (fleet.number) "/rollouts?do=" (word) } data-dialog { (button) "…" }
                         }
@@ -105,6 +105,16 @@ fn shown(visitor: &Visitor, fleet: &FleetView, rollout: &RolloutView) -> Markup 
             }
             details.evidence { summary { "Definition" } (definition(&rollout.definition)) }
         }
+    }
+}
+
+/// A rollout that waits for an approval is approved, and any other one that is paused is resumed.
+fn is_apt(act: &str, rollout: &RolloutView) -> bool {
+    let waits_for_approval = rollout.why.as_deref().is_some_and(|why| why.contains("approv"));
+    match act {
+        "approve" => waits_for_approval,
+        "resume" => !waits_for_approval,
+        _ => true,
     }
 }
 

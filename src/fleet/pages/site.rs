@@ -65,6 +65,8 @@ pub(super) struct Visitor {
     /// Its method and path, for the audit trail.
     pub(super) request: String,
     pub(super) is_secure: bool,
+    /// Whether the page is for the script, which takes a part of it.
+    pub(super) is_by_script: bool,
 }
 
 /// An answer of the API.
