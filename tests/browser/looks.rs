@@ -51,7 +51,7 @@ async fn busy() -> (Scene, u64, Vec<String>) {
         let uuid = scene.device(fleet, number, &format!("{site}-{number:02}"), tags).await;
         match number {
             7 => {
-                let why = "web: exited with code 1 three times in 40 s";
+                let why = "exited with code 1 three times in 40 s";
                 let evidence = json!([{ "service": "web", "release": NEW, "at": "2026-11-30T08:00:00Z", "restarts": 3,
                     "cause": "exited with code 1", "lines": ["starting on :8080", "connecting to mqtt://broker:1883", "panic: no route to host"] }]);
                 scene
@@ -103,7 +103,7 @@ async fn busy() -> (Scene, u64, Vec<String>) {
         scene.obey(device).await;
     }
     scene.fleet("Lab").await;
-    scene.user("anna", "operator").await;
+    scene.user("olaf", "operator").await;
     scene.user("ci", "release-engineer").await;
     (scene, fleet, devices)
 }
@@ -169,7 +169,8 @@ async fn look(browser: &Browser, name: &str, axe: Option<&String>, wrong: &mut V
 #[tokio::test]
 async fn every_page_is_good_for_people_in_light_and_dark_wide_and_narrow() {
     let (scene, fleet, devices) = busy().await;
-    let Some(browser) = scene.browser(&scene.admin).await else { return };
+    let anna = scene.user("anna", "admin").await;
+    let Some(browser) = scene.browser(&anna).await else { return };
     start_rollout(&scene, fleet, &devices).await;
     let (axe, mut wrong) = (axe(), Vec::new());
     for (name, path) in pages(fleet, &devices[6]) {
@@ -225,7 +226,7 @@ async fn start_rollout(scene: &Scene, fleet: u64, devices: &[String]) {
                 continue;
             }
             if rejected < 3 {
-                let why = "web: exited with code 1";
+                let why = "exited with code 1";
                 scene.report(device, NEW, wait("rejected", Some("web"), why), json!({})).await;
                 rejected += 1;
             } else if place % 3 != 0 {

@@ -126,6 +126,22 @@ impl Scene {
         uuid
     }
 
+    /// Announces so many devices of a fleet at once, the first 100 as canaries. They have not registered.
+    pub(crate) async fn import(&self, fleet: &str, devices: u32) {
+        let mut lines = format!("{}\n", json!({ "cotter_export": 1 }));
+        for number in 1..=devices {
+            let ring = if number <= 100 { "canary" } else { "stable" };
+            let device = json!({
+                "kind": "device", "uuid": uuid(number), "name": format!("board-{number:05}"),
+                "device_type": "raspberrypi4-64", "fleet": fleet, "tags": { "ring": ring },
+            });
+            lines.push_str(&format!("{device}\n"));
+        }
+        let request = self.http.post(self.url("/api/v1/import")).bearer_auth(&self.admin);
+        let answer = request.header("content-type", "application/jsonl").body(lines).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
     /// Lets a device ask for its target. Returns the commit, and the id of the app.
     pub(crate) async fn poll(&self, uuid: &str) -> (String, String) {
         let poll = self.http.get(self.url(&format!("/device/v3/{uuid}/state"))).bearer_auth(key_of(uuid));

@@ -264,7 +264,7 @@ pub(in crate::fleet) struct Moved {
 }
 
 /// Most devices that a preview names.
-const NAMED: usize = 20;
+const NAMED: usize = 10;
 
 pub(super) async fn moves(
     records: Desk,

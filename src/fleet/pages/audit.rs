@@ -7,11 +7,11 @@ use maud::{Markup, html};
 
 use super::fields::{Fields, query};
 use super::layout::{self, Place};
-use super::parts::{moment, named};
+use super::parts::{moment, named, plain_commit};
 use super::site::{Got, Visitor};
 use super::trouble::Trouble;
 use crate::model::text::one_line;
-use crate::wire::operator_api::access::AuditView;
+use crate::wire::operator_api::access::{AuditView, ThingView};
 
 /// The fields of the filter, with their words.
 const FILTER: [(&str, &str, &str); 4] = [
@@ -89,6 +89,13 @@ fn table(found: &Got<Vec<AuditView>>, filter: &[(&str, &str)]) -> Markup {
     }
 }
 
+/// A release is named by its commit, which is long.
+fn thing_named(thing: &ThingView) -> Markup {
+    let name = thing.name.as_deref().unwrap_or(&thing.id);
+    let is_commit = name.len() >= 32 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if is_commit { plain_commit(Some(name)) } else { named(name) }
+}
+
 fn row(entry: &AuditView) -> Markup {
     html! {
         tr {
@@ -111,7 +118,7 @@ fn row(entry: &AuditView) -> Markup {
                     p.small {
                         span.muted { (thing.kind) " " }
                         @if thing.kind == "device" { a href={ "/devices/" (thing.id) } { (named(thing.name.as_deref().unwrap_or(&thing.id))) } }
-                        @else { (named(thing.name.as_deref().unwrap_or(&thing.id))) }
+                        @else { (thing_named(thing)) }
                     }
                 }
                 @if entry.count > THINGS { p.muted.small { "and " (entry.count - THINGS) " more" } }

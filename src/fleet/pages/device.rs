@@ -103,7 +103,7 @@ fn why(detail: &DeviceDetail) -> Markup {
         @if !device.why.is_empty() || !detail.waiting.is_empty() {
             div.why-box {
                 h3 { "Why it is not done" }
-                @if !device.why.is_empty() { p { (one_line(&device.why)) } }
+                @if detail.waiting.is_empty() { p { (one_line(&device.why)) } }
                 @if !detail.waiting.is_empty() {
                     ul {
                         @for wait in &detail.waiting {

@@ -171,7 +171,6 @@ fn row_of(fleet: &FleetView, row: &DeviceRow, may_act: bool) -> Markup {
             }
             th scope="row" {
                 a.name href={ "/devices/" (device.uuid) } { (named(&device.name)) }
-                br;
                 span.uuid title=(device.uuid) { (&device.uuid[..7.min(device.uuid.len())]) }
                 (online(device))
             }

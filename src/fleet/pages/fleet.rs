@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::device_table;
 use super::fields::{Fields, encoded, query};
 use super::layout::{self, Place};
-use super::parts::{age, command, commit, counted, icon, sign};
+use super::parts::{age, command, commit, counted, icon, phase_tone, sign};
 use super::query::TableQuery;
 use super::site::Visitor;
 use super::trouble::Trouble;
@@ -109,7 +109,7 @@ fn of_rollout(fleet: &FleetView, rollout: &RolloutView) -> Markup {
         div.of-rollout {
             p.label { "Rollout" }
             p {
-                (sign(&rollout.phase)) " "
+                span.(phase_tone(&rollout.phase)) { (sign(&rollout.phase)) }
                 a href={ "/fleets/" (fleet.number) "/rollouts" } { "Rollout " (rollout.number) " " (rollout.phase) }
                 " " span.muted { "wave " (rollout.wave) " of " (rollout.waves.len()) ", " }
                 (counted(usize::try_from(rollout.tally.accepted).unwrap_or(0), "device")) " accepted"

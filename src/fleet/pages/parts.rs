@@ -64,6 +64,17 @@ pub(super) fn tone(state: DeviceState) -> &'static str {
     }
 }
 
+/// The colour of a phase of a rollout.
+pub(super) fn phase_tone(phase: &str) -> &'static str {
+    match phase {
+        "running" => "busy",
+        "completed" => "good",
+        "paused" => "calm",
+        "halted" | "pulled-back" => "bad",
+        _ => "idle",
+    }
+}
+
 /// The shape of a state or verdict. Each has one of its own, so that colour is not needed.
 pub(super) fn sign(word: &str) -> Markup {
     let path = match word {

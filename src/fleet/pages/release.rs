@@ -49,7 +49,7 @@ fn whole(visitor: &Visitor, fleet: &FleetView, detail: &ReleaseDetail) -> Markup
         div #use data-live-part {
             section.card aria-labelledby="use-title" {
                 h2 #use-title { "Who runs it" }
-                p { (counted(release.running_devices, "device")) " run it. " (counted(release.pinned_devices, "device")) " are pinned to it." }
+                p { "It runs on " (counted(release.running_devices, "device")) ", and is the pin of " (counted(release.pinned_devices, "device")) "." }
                 (acts(visitor, fleet, release))
             }
         }
@@ -147,7 +147,7 @@ fn confirm(
             h1 #dialog-title { (title) " " code { (short(&release.commit)) } }
             @if let Some(trouble) = trouble { (layout::failure(trouble)) }
             p { (meaning) }
-            p.muted { (counted(release.running_devices, "device")) " run it. " (counted(release.pinned_devices, "device")) " are pinned to it." }
+            p.muted { "It runs on " (counted(release.running_devices, "device")) ", and is the pin of " (counted(release.pinned_devices, "device")) "." }
             form method="post" action=(here) data-dialog {
                 (csrf(&visitor.csrf))
                 input type="hidden" name="do" value=(act);

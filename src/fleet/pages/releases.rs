@@ -10,6 +10,7 @@ use super::layout::{self, Place};
 use super::parts::{age, command, commit, counted, flags, grouped};
 use super::site::Visitor;
 use super::trouble::Trouble;
+use crate::model::ReleaseStatus;
 use crate::wire::operator_api::{FleetView, ReleaseView};
 
 /// Rows of the page.
@@ -71,7 +72,8 @@ fn table(fleet: &FleetView, releases: &[ReleaseView]) -> Markup {
 }
 
 fn is_plain(release: &ReleaseView) -> bool {
-    release.is_final && !release.is_invalidated && !release.is_fleet_target
+    let is_whole = release.status == ReleaseStatus::Success && !release.is_invalidated;
+    is_whole && release.is_final && !release.is_fleet_target
 }
 
 fn empty(fleet: &FleetView) -> Markup {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, encoded};
 use super::layout::{self, Place};
-use super::parts::{age, command, commit, csrf, moment, sign};
+use super::parts::{age, command, commit, csrf, moment, phase_tone, sign};
 use super::rollout_picture::waves;
 use super::site::Visitor;
 use super::trouble::Trouble;
@@ -68,22 +68,12 @@ fn framed(visitor: &Visitor, fleet: &FleetView, content: &Markup) -> Response {
     layout::page(visitor, &place, content).into_response()
 }
 
-fn tone(phase: &str) -> &'static str {
-    match phase {
-        "running" => "busy",
-        "completed" => "good",
-        "paused" => "calm",
-        "halted" | "pulled-back" => "bad",
-        _ => "idle",
-    }
-}
-
 fn shown(visitor: &Visitor, fleet: &FleetView, rollout: &RolloutView) -> Markup {
     html! {
         section.card aria-labelledby="rollout-title" {
             div.rollout-head {
                 h2 #rollout-title { "Rollout " (rollout.number) " of " (commit(&fleet.number.to_string(), rollout.release.as_deref())) }
-                span.state.(tone(&rollout.phase)) { (sign(&rollout.phase)) (layout::capital(&rollout.phase).trim_end_matches('.')) }
+                span.state.(phase_tone(&rollout.phase)) { (sign(&rollout.phase)) (layout::capital(&rollout.phase).trim_end_matches('.')) }
                 span.muted { "started " (age(rollout.started)) }
                 @if let Some(ended) = rollout.ended { span.muted { "ended " (age(ended)) } }
             }
@@ -149,7 +139,7 @@ fn earlier(fleet: &FleetView, rollouts: &[RolloutView]) -> Markup {
                             tr {
                                 th scope="row" { (rollout.number) }
                                 td data-label="Release" { (commit(&fleet.number.to_string(), rollout.release.as_deref())) }
-                                td data-label="Result" { span.state.(tone(&rollout.phase)) { (sign(&rollout.phase)) (rollout.phase) } }
+                                td data-label="Result" { span.state.(phase_tone(&rollout.phase)) { (sign(&rollout.phase)) (rollout.phase) } }
                                 td data-label="Started" { (moment(rollout.started)) }
                                 td data-label="Why" { (one_line(rollout.why.as_deref().unwrap_or_default())) }
                             }
@@ -188,7 +178,7 @@ fn confirm(
             h1 #dialog-title { (button) ": rollout " (rollout.number) }
             @if let Some(trouble) = trouble { (layout::failure(trouble)) }
             p { (meaning) }
-            p.muted { (rollout.tally.exposed) " devices have the release now, and " (rollout.tally.accepted) " of them have accepted it." }
+            p.muted { "Exposed so far: " (rollout.tally.exposed) ". Accepted: " (rollout.tally.accepted) "." }
             form method="post" action=(here) data-dialog {
                 (csrf(&visitor.csrf))
                 input type="hidden" name="do" value=(word);
