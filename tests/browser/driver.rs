@@ -219,6 +219,10 @@ impl Browser {
         let shot = self.ask(Method::GET, "/screenshot", Value::Null).await.unwrap();
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, decoded(shot.as_str().unwrap())).unwrap();
+        // Small enough for the documents.
+        let params = json!({ "format": "webp", "quality": 80 });
+        let small = self.devtools("Page.captureScreenshot", params).await;
+        fs::write(file.with_extension("webp"), decoded(small["data"].as_str().unwrap())).unwrap();
     }
 }
 

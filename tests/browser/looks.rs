@@ -143,9 +143,20 @@ fn file(name: &str, scheme: &str, width: &str) -> PathBuf {
 
 /// Looks at an open page in both schemes and widths.
 async fn look(browser: &Browser, name: &str, axe: Option<&String>, wrong: &mut Vec<String>) {
+    look_in(browser, name, &["light", "dark"], axe, wrong).await;
+}
+
+/// The same, in these schemes.
+async fn look_in(
+    browser: &Browser,
+    name: &str,
+    schemes: &[&str],
+    axe: Option<&String>,
+    wrong: &mut Vec<String>,
+) {
     for (width, pixels, height) in [("wide", 1280, 900), ("narrow", 360, 780)] {
         browser.width(pixels, height).await;
-        for scheme in ["light", "dark"] {
+        for scheme in schemes {
             browser.scheme(scheme).await;
             // Colours change over a moment.
             browser.until("document.getAnimations().every((one) => one.playState === 'finished')").await;
@@ -265,7 +276,7 @@ async fn names_from_outside_are_text_on_every_page() {
         browser.open(&scene.url(&path)).await;
         browser.until_there("main h1").await;
         assert_eq!(browser.eval("window.pwned === undefined && document.scripts.length === 1 && !document.querySelector('main img')").await, true, "{path}");
-        look(&browser, &format!("hostile-{name}"), axe.as_ref(), &mut wrong).await;
+        look_in(&browser, &format!("hostile-{name}"), &["light"], axe.as_ref(), &mut wrong).await;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     browser.open(&scene.url(&format!("/devices/{device}"))).await;

@@ -272,8 +272,5 @@ fn about(detail: &DeviceDetail) -> Markup {
 
 /// A reported value as text.
 fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => one_line(text),
-        other => one_line(&other.to_string()),
-    }
+    value.as_str().map_or_else(|| one_line(&value.to_string()), one_line)
 }

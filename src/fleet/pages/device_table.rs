@@ -39,7 +39,7 @@ fn states(fleet: &FleetView, asked: &TableQuery, rows: &DeviceRows) -> Markup {
     let chip = |word: &str, shape: Markup, tone: &str, words: &str, count: usize| {
         let is_chosen = asked.state == word;
         let state = if is_chosen { String::new() } else { word.to_owned() };
-        let address = TableQuery { state, ..asked.from_start() }.address(fleet.number);
+        let address = TableQuery { state, ..asked.at_start() }.address(fleet.number);
         html! {
             a.chip.(tone) href=(address) aria-current=[is_chosen.then_some("true")] data-keep {
                 (shape) strong { (grouped(count)) } " " (words)
@@ -153,7 +153,7 @@ fn head(fleet: &FleetView, asked: &TableQuery, column: &str, words: &str) -> Mar
         None if current == column => (Some("ascending"), format!("-{column}")),
         Some(_) | None => (None, column.to_owned()),
     };
-    let address = TableQuery { sort: next, ..asked.from_start() }.address(fleet.number);
+    let address = TableQuery { sort: next, ..asked.at_start() }.address(fleet.number);
     html! {
         th scope="col" aria-sort=[order] { a href=(address) data-keep { (words) } }
     }

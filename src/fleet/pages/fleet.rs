@@ -32,7 +32,7 @@ pub(super) async fn page(
             (policy_card(&visitor, &fleet, change.as_ref(), rollout.as_ref()))
         }
         @match &rows {
-            Ok(rows) if rows.devices == 0 => (empty(&fleet)),
+            Ok(rows) if rows.devices == 0 => div #empty data-live-part { (empty(&visitor, &fleet)) },
             Ok(rows) => (device_table::shown(&visitor, &fleet, &asked, rows)),
             Err(trouble) => {
                 (device_table::search(&fleet, &asked))
@@ -82,7 +82,7 @@ fn policy_card(
                 h2.label #policy-title { "Release policy" }
                 p.big {
                     @if fleet.is_tracking_latest { (icon("follow")) "Tracks latest" } @else { (icon("pin")) "Pinned" }
-                    " " (commit(&fleet.number.to_string(), fleet.target.as_deref()))
+                    @if fleet.target.is_some() { " " (commit(&fleet.number.to_string(), fleet.target.as_deref())) }
                 }
                 p.muted {
                     @if fleet.is_tracking_latest {
@@ -118,17 +118,18 @@ fn of_rollout(fleet: &FleetView, rollout: &RolloutView) -> Markup {
     }
 }
 
-fn empty(fleet: &FleetView) -> Markup {
+fn empty(visitor: &Visitor, fleet: &FleetView) -> Markup {
+    let number = fleet.number;
     html! {
         section.card.empty {
             h2 { "Let a device join" }
-            p { "On a device with Docker, with the provisioning key that came with the fleet:" }
-            (command(&format!("cotter join --url URL --fleet {} --key-file FILE", fleet.number)))
+            p { "On your machine, make the command that joins a device, and run it on a device with Docker:" }
+            (command(&format!("cotter fleet join-file {number} --line --endpoint {}", visitor.origin)))
             @if fleet.releases == 0 {
-                p.muted { "And give the fleet something to run, from a folder with a compose file:" }
-                (command(&format!("cotter push {} .", fleet.number)))
+                p { "Give the fleet something to run, from a folder with a compose file:" }
+                (command(&format!("cotter push {number} .")))
             }
-            p.muted { "Devices show here by themselves." }
+            p.muted { "What joins shows here by itself." }
         }
     }
 }

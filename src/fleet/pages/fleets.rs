@@ -25,9 +25,9 @@ pub(super) async fn page(Extension(visitor): Extension<Visitor>) -> Result<Respo
                 p.muted { (counted(fleets.len(), "fleet")) ", " (counted(total, "device")) }
             }
         }
-        @if fleets.is_empty() { (empty()) } @else {
-            div.cards #fleets data-live-part {
-                @for fleet in &fleets { (card(fleet, changes.get(&fleet.name))) }
+        div #fleets data-live-part {
+            @if fleets.is_empty() { (empty(&visitor)) } @else {
+                div.cards { @for fleet in &fleets { (card(fleet, changes.get(&fleet.name))) } }
             }
         }
     };
@@ -96,14 +96,12 @@ pub(super) fn bar(states: &std::collections::BTreeMap<DeviceState, usize>, all: 
     }
 }
 
-fn empty() -> Markup {
+fn empty(visitor: &Visitor) -> Markup {
     html! {
         section.card.empty {
             h2 { "Create your first fleet" }
-            p { "A fleet is a set of devices that run the same app. Create one, and let a device join it:" }
-            (command("cotter fleet create greenhouse --out greenhouse.key"))
-            p.muted { "Then, on the device:" }
-            (command("cotter join --url URL --fleet greenhouse --key-file greenhouse.key"))
+            p { "A fleet is a set of devices that run the same app. On your machine, with your token in a file:" }
+            (command(&format!("cotter fleet create greenhouse --url {} --token-file FILE", visitor.origin)))
             p.muted { "This page shows the fleet as soon as it is there." }
         }
     }

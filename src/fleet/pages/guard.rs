@@ -105,6 +105,7 @@ pub(super) async fn signed_in(
         cookie,
         csrf,
         request: format!("{} {}", request.method(), shortened(request.uri())),
+        origin: origin(request.headers(), is_secure),
         is_secure,
         is_by_script,
         site,
@@ -190,6 +191,14 @@ fn is_by_itself(request: &Request) -> bool {
 
 fn address(uri: &Uri) -> String {
     uri.path_and_query().map_or("/fleets", |address| address.as_str()).to_owned()
+}
+
+/// Returns the address of this server. A host that is no plain name is left out, because it is shown in commands to copy.
+fn origin(headers: &HeaderMap, is_secure: bool) -> String {
+    let is_plain =
+        |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).filter(is_plain).unwrap_or("HOST");
+    format!("{}://{host}", if is_secure { "https" } else { "http" })
 }
 
 fn shortened(uri: &Uri) -> String {

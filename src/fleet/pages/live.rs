@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Extension;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -53,7 +53,10 @@ pub(super) async fn events(
         let message = follower.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(message)).map_err(io::Error::other), follower))
     });
-    ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(Box::pin(messages))).into_response()
+    // A proxy must not keep messages until it has many.
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    ([(CONTENT_TYPE, "text/event-stream"), (unbuffered, "no")], Body::from_stream(Box::pin(messages)))
+        .into_response()
 }
 
 impl Follower {

@@ -25,7 +25,7 @@ impl TableQuery {
     }
 
     /// The same, from its first page.
-    pub(super) fn from_start(&self) -> Self {
+    pub(super) fn at_start(&self) -> Self {
         Self { after: String::new(), ..self.clone() }
     }
 

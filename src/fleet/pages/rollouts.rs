@@ -109,14 +109,10 @@ fn is_apt(act: &str, rollout: &RolloutView) -> bool {
 }
 
 fn definition(definition: &Value) -> Markup {
-    let shown = |value: &Value| match value {
-        Value::String(text) => one_line(text),
-        Value::Array(list) => list
-            .iter()
-            .map(|one| one.as_str().map_or_else(|| one.to_string(), one_line))
-            .collect::<Vec<_>>()
-            .join(", "),
-        other => one_line(&other.to_string()),
+    let plain = |value: &Value| value.as_str().map_or_else(|| one_line(&value.to_string()), one_line);
+    let shown = |value: &Value| match value.as_array() {
+        Some(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        None => plain(value),
     };
     html! {
         dl.about {
@@ -157,7 +153,7 @@ fn empty(fleet: &FleetView) -> Markup {
         section.card.empty {
             h2 { "Give a release to a few devices first" }
             p { "A rollout gives a release to the devices wave by wave, watches what becomes of them, and stops by itself if it is not good:" }
-            (command(&format!("cotter rollout start {} COMMIT --waves 1,10%,100% --soak 30min", fleet.number)))
+            (command(&format!("cotter rollout start {} COMMIT --waves '1, 10%, 100%'", fleet.number)))
         }
     }
 }

@@ -144,7 +144,7 @@ fn keys_card(visitor: &Visitor, keys: &[(u64, KeyView)]) -> Markup {
                 }
             }
             @if visitor.may(Permission::Keys) && !keys.is_empty() {
-                div.nothing { p.muted { "A new key is shown only once, so make it where you keep it:" } (command("cotter fleet provisioning-key create FLEET --out FILE")) }
+                div.nothing { p.muted { "A new key is shown only once, so make it where you keep it:" } (command("cotter fleet provisioning-key create FLEET --expires-in 30d")) }
             }
         }
     }

@@ -64,6 +64,8 @@ pub(super) struct Visitor {
     pub(super) csrf: String,
     /// Its method and path, for the audit trail.
     pub(super) request: String,
+    /// The address of this server as the browser has it, for commands to copy.
+    pub(super) origin: String,
     pub(super) is_secure: bool,
     /// Whether the page is for the script, which takes a part of it.
     pub(super) is_by_script: bool,
