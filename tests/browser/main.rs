@@ -12,6 +12,7 @@ mod support;
 
 mod acts;
 mod driver;
+mod http;
 mod looks;
 mod policy;
 mod scene;
