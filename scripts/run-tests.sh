@@ -19,6 +19,7 @@ lanes=(
     "power_cut faults"
     "compose push"
     "engine_contract store_damage openapi"
+    "browser"
 )
 # Cargo.toml keeps these out of `cargo test`. They have scripts of their own.
 others="hostile systemd"

@@ -29,6 +29,8 @@ elif ! command -v podman >/dev/null; then
 fi
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || say "skipped: PostgreSQL as the store of the fleet server: it is not installed"
 [ -e .cross/schemathesis/bin/schemathesis ] || say "skipped: schemathesis, which holds the servers against their documents"
+{ command -v chromium && command -v chromedriver; } >/dev/null || say "skipped: the dashboard in a browser: Chromium is not installed"
+[ -e .cross/axe/axe.min.js ] || say "skipped: axe-core on each page of the dashboard"
 # What the steps after the tests need is built while tests wait. Without a compiler for ARM it is built there, or skipped.
 beside=()
 if [ ${#as_engine_user[@]} = 0 ]; then

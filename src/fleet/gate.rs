@@ -127,24 +127,36 @@ impl Gate {
     pub(super) fn sign_in(&self, given: Option<&str>, from: Option<IpAddr>) -> Result<Caller, NotSignedIn> {
         let Some(given) = given else { return Err(NotSignedIn::Unknown) };
         let Some(hash) = secret::hash_given(given) else { return Err(self.wrong(from)) };
-        if hash == self.first {
+        match self.recall(&hash, from) {
+            Err(NotSignedIn::Unknown) => Err(self.wrong(from)),
+            known => known,
+        }
+    }
+
+    /// Finds out who signed in with the token of this hash. It may have ended since.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSignedIn`], without counting a wrong token.
+    pub(super) fn recall(&self, hash: &KeyHash, from: Option<IpAddr>) -> Result<Caller, NotSignedIn> {
+        if *hash == self.first {
             let by = By { user: None, token: FIRST.to_owned(), id: hash.id().to_owned() };
             return Ok(Caller { by, role: Role::Admin, scope: Arc::new(Scope::All), from, token: None });
         }
         let now = clock::now();
         let found = {
             let world = self.records.world();
-            let token = world.accounts().token(&hash);
+            let token = world.accounts().token(hash);
             token.map(|token| (token.clone(), world.accounts().end(token, now)))
         };
         match found {
-            None => Err(self.wrong(from)),
+            None => Err(NotSignedIn::Unknown),
             Some((token, Some(end))) => Err(NotSignedIn::Ended { token: token.name, user: token.user, end }),
             Some((token, None)) => {
                 let by = By { user: Some(token.user), token: token.name, id: hash.id().to_owned() };
                 locked(&self.used).insert(hash.clone(), now);
                 let scope = Arc::new(token.scope);
-                Ok(Caller { by, role: token.role, scope, from, token: Some(hash) })
+                Ok(Caller { by, role: token.role, scope, from, token: Some(hash.clone()) })
             }
         }
     }

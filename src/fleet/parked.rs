@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::policy::{Change, VariableHolder};
+use super::pulse::Pulse;
 use crate::model::DeviceUuid;
 
 /// The fraction of connections that other requests always have: one in this many.
@@ -21,6 +22,7 @@ const OTHERS: usize = 8;
 pub(super) struct Parked {
     room: Mutex<Room>,
     most: usize,
+    pulse: Pulse,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +60,13 @@ pub(super) struct Place {
 impl Parked {
     /// Makes room for as many polls as leave one in eight of `connections` to other requests.
     pub(super) fn new(connections: usize) -> Arc<Self> {
-        Arc::new(Self { room: Mutex::default(), most: connections - connections.div_ceil(OTHERS) })
+        let most = connections - connections.div_ceil(OTHERS);
+        Arc::new(Self { room: Mutex::default(), most, pulse: Pulse::default() })
+    }
+
+    /// Returns what announces every change to open pages.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Takes the place of this device, which is in this fleet. A poll of the same device that waits already is over: its
@@ -126,6 +134,7 @@ impl Parked {
 
     /// Ends all waits. From now on no poll waits.
     pub(super) fn close(&self) {
+        self.pulse.end();
         let mut room = self.room();
         room.is_closed = true;
         for (_, waiting) in room.waiting.drain() {

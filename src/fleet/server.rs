@@ -22,7 +22,10 @@ use super::gate::Gate;
 use super::records::{Records, SHARE_SIGHTINGS};
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
-use super::{Config, clock, confirmations, deliveries, device_api, health, operator_api, recovery, rollouts, secret};
+use super::{
+    Config, clock, confirmations, deliveries, device_api, health, operator_api, pages, recovery, rollouts,
+    secret,
+};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
@@ -186,6 +189,7 @@ impl Server {
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
             .merge(health::routes())
+            .merge(pages::routes(&gate, renewal.is_some()))
             .layer(middleware::from_fn_with_state(Arc::clone(&records), counted))
             .with_state(Arc::clone(&records));
         tracing::info!(

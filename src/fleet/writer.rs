@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::parked::Parked;
 use super::policy::{Change, Refusal, World};
+use super::pulse::fleets_of;
 use super::storage::{News, Storage};
 use super::store_error::StoreError;
 use crate::model::with_causes;
@@ -333,8 +334,10 @@ impl Desk {
         add(&self.work.commits, 1);
         add(&self.work.commit_micros, micros);
         world.set_position(position);
+        let fleets = fleets_of(&world, &changes);
         self.publish(world);
         self.parked.changed(&changes);
+        self.parked.pulse().beat(&fleets);
         Ok(refusals)
     }
 
@@ -348,14 +351,17 @@ impl Desk {
                     world.apply(change.clone());
                 }
                 world.set_position(Some(position));
+                let fleets = fleets_of(&world, &changes);
                 self.publish(world);
                 self.parked.changed(&changes);
+                self.parked.pulse().beat(&fleets);
             }
             News::All(records, position) => {
                 let mut world = World::of(records);
                 world.set_position(position);
                 self.publish(world);
                 self.parked.all_changed();
+                self.parked.pulse().beat_all();
             }
         }
     }

@@ -291,6 +291,13 @@ impl Visit {
         self.connection.peer.is_privileged
     }
 
+    /// Returns whether the peer is a trusted proxy, whose headers say how the client came.
+    #[must_use]
+    #[cfg(any(feature = "server", test))]
+    pub fn is_from_proxy(&self) -> bool {
+        self.connection.peer.is_proxy
+    }
+
     /// Returns the address of the client: the peer's, or the one that a trusted proxy names. `None` over a unix socket.
     #[must_use]
     pub fn client(&self) -> Option<IpAddr> {

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use super::answer::{ApiError, log_failure};
 use super::conditions::Conditions;
 use super::etag::{self, ETag, Tagged};
-use super::needs::{Method, Needs};
+use super::needs::{Method, Needs, OfPage};
 use super::reason;
 use super::repeat::{self, BadKey, Key};
 use crate::fleet::access::{AccessRefusal, Entry, MOST_THINGS, Outcome, Scope, Which};
@@ -112,7 +112,8 @@ impl Order {
         let why = reason::of(request.headers())?;
         let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
         // The router has taken off what the routes of this API begin with.
-        let shown = format!("{} /api/v1{path}", needs.method.as_str());
+        let page = request.extensions().get::<OfPage>().map(|OfPage(page)| page.clone());
+        let shown = page.unwrap_or_else(|| format!("{} /api/v1{path}", needs.method.as_str()));
         let conditions = Conditions::of(request.headers())?;
         if !needs.has_etag && needs.method != Method::Get && !conditions.is_none() {
             let wrong = "this request has the header If-Match or If-None-Match, and is not about one thing with an ETag";

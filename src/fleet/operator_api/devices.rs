@@ -353,7 +353,7 @@ fn target(world: &World, device: &Device) -> Option<String> {
     world.target_of(device).map(|release| release.commit.to_string())
 }
 
-fn commit(world: &World, release: Option<u64>) -> Option<String> {
+pub(super) fn commit(world: &World, release: Option<u64>) -> Option<String> {
     world.release(release?).map(|release| release.commit.to_string())
 }
 

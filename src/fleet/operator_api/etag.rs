@@ -41,6 +41,12 @@ impl ETag {
         Self::of(&("device", device, world.target_of(device).map(|release| release.number)))
     }
 
+    /// Of these devices together.
+    pub(super) fn of_devices(world: &World, devices: &[&Device]) -> Self {
+        let each = devices.iter().map(|device| Self::of_device(world, device).0);
+        Self::of(&("devices", each.collect::<Vec<_>>()))
+    }
+
     /// Of a release: its flags, and whether it is the target of its fleet. Its content never changes.
     pub(super) fn of_release(world: &World, release: &Release) -> Self {
         let is_target = world.fleet(release.fleet).is_some_and(|fleet| fleet.target == Some(release.number));

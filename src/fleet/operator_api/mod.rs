@@ -11,6 +11,7 @@ mod audit;
 mod backup;
 mod barred;
 mod checking;
+mod chosen;
 mod codes;
 mod conditions;
 mod desk;
@@ -24,6 +25,7 @@ mod membership;
 mod metrics;
 mod migration;
 mod needs;
+mod overview;
 mod pages;
 mod reason;
 mod releases;
@@ -49,6 +51,9 @@ use axum::response::{IntoResponse, Response};
 pub use document::openapi_document;
 
 pub(super) use answer::{log_failure, no_such_method, no_such_route};
+pub(super) use chosen::Chosen;
+pub(super) use needs::OfPage;
+pub(super) use overview::{DeviceRow, DeviceRows, Moves, Selection};
 pub(super) use table::{table, table_of_metrics};
 
 use super::gate::Gate;
@@ -70,6 +75,14 @@ pub(super) fn routes(gate: &Arc<Gate>) -> Router<Arc<Records>> {
 pub(super) fn routes_of_metrics(gate: &Arc<Gate>) -> Router<Arc<Records>> {
     guarded(table_of_metrics(), gate)
         .route_layer(middleware::from_fn_with_state(Arc::clone(gate), only_operators))
+}
+
+/// The routes of this API and of the dashboard's own questions, for a request that the dashboard makes inside the process. Its
+/// caller is known: the request brings [`Caller`](super::gate::Caller), the gate and its place as extensions.
+pub(super) fn routes_inside(gate: &Arc<Gate>) -> Router<Arc<Records>> {
+    guarded(table().into_iter().chain(table::table_of_pages()).collect(), gate)
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
 }
 
 fn guarded(table: Vec<Route>, gate: &Arc<Gate>) -> Router<Arc<Records>> {

@@ -24,6 +24,10 @@ pub(in crate::fleet) struct Needs {
     pub(in crate::fleet) has_etag: bool,
 }
 
+/// The request of a page that the request inside the process is for, `POST /fleets/1/pin`: an extension, for the audit trail.
+#[derive(Debug, Clone)]
+pub(in crate::fleet) struct OfPage(pub(in crate::fleet) String);
+
 impl Method {
     pub(in crate::fleet) fn as_str(self) -> &'static str {
         match self {

@@ -3,8 +3,8 @@
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
-    audit, backup, barred, devices, exchange, fleets, keys, metrics, migration, openapi, releases, rollouts,
-    users, variables, webhooks,
+    audit, backup, barred, chosen, devices, exchange, fleets, keys, metrics, migration, openapi, overview,
+    releases, rollouts, users, variables, webhooks,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
@@ -33,6 +33,18 @@ pub(in crate::fleet) fn table_of_metrics() -> Vec<Route> {
     vec![
         ("/metrics", vec![way(Get, See, "read metrics", metrics::page).of_the_server()]),
         ("/metrics/targets", vec![way(Get, See, "list devices to scrape", metrics::targets).of_the_server()]),
+    ]
+}
+
+/// The routes for the dashboard alone.
+pub(super) fn table_of_pages() -> Vec<Route> {
+    vec![
+        ("/pages/devices", vec![way(Get, See, "list devices", overview::devices)]),
+        ("/pages/moves", vec![way(Get, See, "preview a change of a fleet", overview::moves)]),
+        ("/pages/pin", vec![way(Post, RollOut, "pin devices", chosen::pin).of_one()]),
+        ("/pages/track-fleet", vec![way(Post, RollOut, "unpin devices", chosen::track).of_one()]),
+        ("/pages/tags", vec![way(Post, Devices, "tag devices", chosen::tag).of_one()]),
+        ("/pages/move", vec![way(Post, Devices, "move devices", chosen::move_to).of_one()]),
     ]
 }
 

@@ -1,0 +1,80 @@
+//! The menu of releases, and whom a choice would move.
+
+use maud::{Markup, html};
+
+use super::parts::{age, counted, flags, grouped, named, plain_commit, short};
+use crate::fleet::operator_api::Moves;
+use crate::model::ReleaseStatus;
+use crate::wire::operator_api::ReleaseView;
+
+/// Most releases in a menu. Older ones are chosen on their own pages.
+const MOST: usize = 200;
+
+/// What a menu is for: a fleet takes only what it could track, a device also a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Fleet,
+    Devices,
+}
+
+/// A list of releases, of which one is chosen. Those that cannot be are shown, with the reason.
+pub(super) fn menu(releases: &[ReleaseView], what: For, chosen: Option<&str>) -> Markup {
+    html! {
+        fieldset.menu-of-releases {
+            legend.visually-hidden { "Release" }
+            @for release in releases.iter().take(MOST) {
+                @let is_open = is_open(release, what);
+                label.option.off[!is_open] {
+                    input type="radio" name="release" value=(release.commit) disabled[!is_open] required
+                        checked[chosen == Some(release.commit.as_str())];
+                    code.commit title=(release.commit) { (short(&release.commit)) }
+                    span.muted { (age(release.start_timestamp)) }
+                    (flags(release))
+                    @if release.running_devices > 0 {
+                        span.muted.right { (counted(release.running_devices, "device")) }
+                    }
+                }
+            }
+            @if releases.len() > MOST {
+                p.muted { "Only the newest " (MOST) " are shown. Older ones are pinned from the page of the release." }
+            }
+        }
+    }
+}
+
+fn is_open(release: &ReleaseView, what: For) -> bool {
+    let is_whole = release.status == ReleaseStatus::Success && !release.is_invalidated;
+    is_whole && (what == For::Devices || release.is_final)
+}
+
+/// Whom a change would move, before it is done.
+pub(super) fn preview(moves: &Moves, of: &str) -> Markup {
+    html! {
+        div.preview {
+            p.big {
+                @if moves.moved == 0 { "No device gets another release" }
+                @else { (counted(moves.moved, "device")) " of " (grouped(moves.devices)) " " (of) }
+                @if moves.moved > 0 {
+                    @if moves.to.is_some() { " will run " (plain_commit(moves.to.as_deref())) } @else { " will get another release" }
+                }
+            }
+            @if !moves.rows.is_empty() {
+                table.moves {
+                    thead { tr { th scope="col" { "Device" } th scope="col" { "From" } th scope="col" { "To" } } }
+                    tbody {
+                        @for row in &moves.rows {
+                            tr {
+                                th scope="row" { (named(&row.name)) }
+                                td { (plain_commit(row.before.as_deref())) }
+                                td { (plain_commit(row.after.as_deref())) }
+                            }
+                        }
+                    }
+                }
+                @if moves.moved > moves.rows.len() {
+                    p.muted { "And " (counted(moves.moved - moves.rows.len(), "more device")) "." }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+// The dashboard's script. Every page works without it: it adds dialogs, the reader's time zone, a choice that lasts, and pages that
+// follow what happens.
+"use strict";
+
+const one = (selector, inside = document) => inside.querySelector(selector);
+const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+
+// Times in the reader's zone. The title keeps UTC.
+
+const ages = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const dates = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
+
+function age(seconds) {
+  for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (seconds >= length) return ages.format(-Math.floor(seconds / length), unit);
+  }
+  return seconds < 5 ? "just now" : ages.format(-seconds, "second");
+}
+
+function showTimes(inside = document) {
+  for (const time of all("time[data-as]", inside)) {
+    const at = new Date(time.dateTime);
+    const words = time.dataset.as === "age" ? age(Math.max(0, Math.round((Date.now() - at) / 1000))) : dates.format(at);
+    if (time.textContent !== words) time.textContent = words;
+  }
+}
+
+// Commands to copy. Browsers have a clipboard only over TLS and on the own machine.
+
+function showCopying(inside = document) {
+  if (!navigator.clipboard) return;
+  for (const button of all("[data-copy]", inside)) {
+    button.hidden = false;
+  }
+}
+
+async function copy(button) {
+  await navigator.clipboard.writeText(button.dataset.copy);
+  const words = button.lastChild;
+  words.textContent = "Copied";
+  setTimeout(() => (words.textContent = "Copy"), 2000);
+}
+
+// Dialogs: the panel of another page, shown above this one.
+
+// A page that is such a panel itself goes on without it.
+
+const dialog = one("#dialog");
+const isPanel = !!one("main [data-panel]");
+let opener = null;
+
+async function load(address, options = {}) {
+  const response = await fetch(address, { credentials: "same-origin", headers: { "Cotter-Script": "dialog" }, ...options });
+  // The act is done, or the session has ended: go where the server sends us.
+  if (response.redirected) {
+    leave(response.url);
+    return null;
+  }
+  return new DOMParser().parseFromString(await response.text(), "text/html");
+}
+
+// The same page with another `#` would not be loaded anew.
+function leave(address) {
+  const next = new URL(address, location.href);
+  if (next.href === location.href) location.reload();
+  else location.assign(next.href);
+}
+
+async function openDialog(address, options) {
+  let page;
+  try {
+    page = await load(address, options);
+  } catch {
+    say("The server does not answer. Nothing was changed.", true);
+    return;
+  }
+  const panel = page && one("[data-panel]", page);
+  if (!page) return;
+  if (!panel) {
+    if (!options) location.assign(address);
+    return;
+  }
+  dialog.replaceChildren(document.adoptNode(panel));
+  showTimes(dialog);
+  showCopying(dialog);
+  if (!dialog.open) dialog.showModal();
+  const first = one("input:checked, input:not([type=hidden]):not(:disabled), .primary, .button, button", dialog);
+  const chosen = one("[role=alert]", dialog);
+  if (chosen) {
+    chosen.tabIndex = -1;
+    chosen.focus();
+  } else if (first) first.focus();
+}
+
+if (dialog) {
+  dialog.addEventListener("close", () => {
+    dialog.replaceChildren();
+    if (opener && opener.isConnected) opener.focus();
+    opener = null;
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
+  const closing = event.target.closest("[data-close]");
+  if (closing && dialog.open) {
+    event.preventDefault();
+    dialog.close();
+    return;
+  }
+  const link = event.target.closest("a[data-dialog]");
+  if (link && !isPanel && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
+    event.preventDefault();
+    if (!dialog.open) opener = link;
+    openDialog(link.href);
+  }
+  for (const menu of all("details[data-menu][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const menu = one("details[data-menu][open]");
+  if (menu) {
+    menu.open = false;
+    one("summary", menu).focus();
+  }
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (isPanel || !("dialog" in form.dataset)) return;
+  event.preventDefault();
+  const button = event.submitter;
+  const fields = new URLSearchParams(new FormData(form, button));
+  const address = new URL(button && button.hasAttribute("formaction") ? button.formAction : form.action);
+  if (!dialog.open) opener = one("summary", button.closest("details") || form) || button;
+  const menu = button && button.closest("details[data-menu]");
+  if (menu) menu.open = false;
+  if (form.method === "post") {
+    openDialog(address, { method: "POST", body: fields });
+  } else {
+    if (form.id === "devices-form") addKept(fields);
+    address.search = fields;
+    openDialog(address.href);
+  }
+});
+
+// The choice of devices. It lasts over pages of the same selection and over what the page loads by itself.
+
+const kept = new Set();
+
+function boxes() {
+  return all("#devices input[name=device]");
+}
+
+function addKept(fields) {
+  const shown = new Set(boxes().map((box) => box.value));
+  for (const device of kept) {
+    if (!shown.has(device)) fields.append("device", device);
+  }
+}
+
+function showChoice() {
+  const everything = one("#all");
+  const status = one("#chosen");
+  if (!everything || !status) return;
+  for (const box of boxes()) {
+    box.checked = everything.checked || kept.has(box.value);
+    box.disabled = everything.checked;
+  }
+  const page = one("#page-all");
+  if (page) {
+    page.hidden = false;
+    page.disabled = everything.checked;
+    page.checked = boxes().length > 0 && boxes().every((box) => box.checked);
+  }
+  const words = everything.checked || kept.size === 0 ? "" : `${kept.size} chosen`;
+  if (status.textContent !== words) status.textContent = words;
+}
+
+document.addEventListener("change", (event) => {
+  const box = event.target;
+  if (box.id === "page-all") {
+    for (const other of boxes()) box.checked ? kept.add(other.value) : kept.delete(other.value);
+  } else if (box.name === "device" && box.closest("#devices")) {
+    box.checked ? kept.add(box.value) : kept.delete(box.value);
+  } else if (box.id !== "all") return;
+  showChoice();
+});
+
+// A page that follows: the server says that something has changed, and the page takes over its parts anew.
+
+const connection = one("#connection");
+let source = null;
+let pending = false;
+let loading = false;
+let lastLoad = 0;
+
+function say(words, isLost = false) {
+  if (!connection) return;
+  connection.hidden = false;
+  connection.classList.toggle("lost", isLost);
+  if (isLost) connection.setAttribute("role", "alert");
+  else connection.removeAttribute("role");
+  if (connection.textContent !== words) connection.textContent = words;
+}
+
+// Finds in a new part what had the focus in the old one.
+function keyOf(element, part) {
+  if (!part.contains(element)) return null;
+  const key = ["id", "name", "value", "href"].map((name) => element.getAttribute(name) || "").join("\n");
+  return element.tagName + key;
+}
+
+function swap(page) {
+  for (const part of all("[data-live-part]")) {
+    const next = page.getElementById(part.id);
+    if (!next) continue;
+    const focused = keyOf(document.activeElement, part);
+    const open = all("details[open]", part).map((details) => one("summary", details).textContent);
+    showTimes(next);
+    if (next.innerHTML === part.innerHTML) continue;
+    part.replaceChildren(...next.childNodes);
+    for (const details of all("details", part)) {
+      if (open.includes(one("summary", details).textContent)) details.open = true;
+    }
+    showCopying(part);
+    if (part.id === "devices") showChoice();
+    if (focused) {
+      const again = all("a, button, input, summary", part).find((element) => keyOf(element, part) === focused);
+      if (again) again.focus({ preventScroll: true });
+    }
+  }
+  showChoice();
+}
+
+async function refresh() {
+  if (loading || document.hidden) {
+    pending = true;
+    return;
+  }
+  loading = true;
+  pending = false;
+  try {
+    const response = await fetch(location.href, { credentials: "same-origin", headers: { "Cotter-Script": "live" } });
+    if (response.redirected) {
+      ended();
+      return;
+    }
+    if (response.ok) swap(new DOMParser().parseFromString(await response.text(), "text/html"));
+    else if (response.status === 404) say("This is not there any more. It was deleted or moved.", true);
+    lastLoad = Date.now();
+  } catch {
+    say("The server does not answer. What you see is old.", true);
+  } finally {
+    loading = false;
+    if (pending) setTimeout(refresh, 500);
+  }
+}
+
+// The session is over. Whatever is typed stays on the page until the reader goes on.
+function ended() {
+  if (source) source.close();
+  source = null;
+  say("Your session has ended. Load the page to sign in again.", true);
+}
+
+function follow() {
+  if (source || document.hidden || !("live" in document.body.dataset || one("[data-live-part]"))) return;
+  const fleet = document.body.dataset.live;
+  source = new EventSource(fleet ? `/live?fleet=${fleet}` : "/live");
+  let position = follow.position;
+  source.addEventListener("hello", (event) => {
+    say("Live");
+    if (position !== undefined && position !== event.data) refresh();
+    position = follow.position = event.data;
+  });
+  source.addEventListener("changed", (event) => {
+    position = follow.position = String(JSON.parse(event.data).position);
+    refresh();
+  });
+  source.addEventListener("error", () => {
+    // A stream that the server ends after its time is opened again by itself, within a second.
+    setTimeout(() => {
+      if (!source || source.readyState === EventSource.OPEN) return;
+      say("The server does not answer. What you see is old.", true);
+      if (source.readyState === EventSource.CLOSED) {
+        source = null;
+        setTimeout(() => (refresh(), follow()), 5000);
+      }
+    }, 1500);
+  });
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    if (source) source.close();
+    source = null;
+  } else {
+    refresh();
+    follow();
+  }
+});
+
+// Devices go offline without a change of any record.
+setInterval(() => {
+  showTimes();
+  if (source && Date.now() - lastLoad > 30000) refresh();
+}, 10000);
+
+showTimes();
+showCopying();
+showChoice();
+if (one("[data-live-part]")) {
+  lastLoad = Date.now();
+  follow();
+}

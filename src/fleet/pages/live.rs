@@ -1,0 +1,94 @@
+//! The stream of events of a page: one small message when something of its fleet has changed. The page then loads itself anew, so
+//! nothing is told here that it could not read.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Extension;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::fields::Fields;
+use super::site::Visitor;
+use crate::fleet::pulse::Beats;
+
+/// The shortest time between two messages.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A sign of life, by which the page sees that the connection still works.
+const SIGN: Duration = Duration::from_secs(15);
+/// A stream ends after so long, and the page opens another one. The server lets no answer take longer than two minutes.
+const LONGEST: Duration = Duration::from_secs(90);
+
+/// A page that follows.
+struct Follower {
+    visitor: Visitor,
+    beats: watch::Receiver<Beats>,
+    fleet: Option<u64>,
+    said: Option<u64>,
+    until: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+pub(super) async fn events(
+    Extension(visitor): Extension<Visitor>,
+    Extension(fields): Extension<Fields>,
+) -> Response {
+    let Ok(place) = std::sync::Arc::clone(&visitor.site.streams).try_acquire_owned() else {
+        // The page asks now and then instead.
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let fleet = fields.get("fleet").and_then(|fleet| fleet.parse().ok());
+    let fleet = fleet.filter(|fleet| visitor.caller.scope.has(*fleet));
+    let beats = visitor.site.gate.records().parked().pulse().follow();
+    let follower =
+        Follower { visitor, beats, fleet, said: None, until: Instant::now() + LONGEST, _place: place };
+    let messages = stream::unfold(follower, async |mut follower| {
+        let message = follower.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(message)).map_err(io::Error::other), follower))
+    });
+    // A proxy must not keep messages until it has many.
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    ([(CONTENT_TYPE, "text/event-stream"), (unbuffered, "no")], Body::from_stream(Box::pin(messages)))
+        .into_response()
+}
+
+impl Follower {
+    /// Waits for the next message; `None` ends the stream, also when the token has ended.
+    async fn next(&mut self) -> Option<String> {
+        let Some(said) = self.said else {
+            let now = self.beats.borrow_and_update().of(self.fleet);
+            self.said = Some(now);
+            return Some(format!("retry: 1000\nevent: hello\ndata: {now}\n\n"));
+        };
+        sleep(PAUSE).await;
+        let until = Instant::now() + SIGN;
+        loop {
+            self.visitor.caller.check(&self.visitor.site.gate.records().world()).ok()?;
+            let (now, is_over) = {
+                let beats = self.beats.borrow_and_update();
+                (beats.of(self.fleet), beats.is_over)
+            };
+            if is_over {
+                return None;
+            }
+            if now != said {
+                self.said = Some(now);
+                let fleet = self.fleet.map_or_else(|| "null".to_owned(), |fleet| fleet.to_string());
+                return Some(format!("event: changed\ndata: {{\"fleet\":{fleet},\"position\":{now}}}\n\n"));
+            }
+            if Instant::now() >= self.until {
+                return None;
+            }
+            if timeout(until.saturating_duration_since(Instant::now()), self.beats.changed()).await.is_err() {
+                return Some(": still here\n\n".to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The dashboard: pages for people, rendered here and sent as HTML.
+//!
+//! A page asks and acts through the operator API's own routes, inside the process ([`site`]). So permissions, the reach of
+//! tokens, conditions and the audit trail are the API's, and a page cannot do what the API does not allow. Pages decide
+//! nothing about policy. They work without the script; with it they are live and use dialogs.
+
+mod actions;
+mod assets;
+mod audit;
+mod choice;
+mod device;
+mod device_table;
+mod fields;
+mod fleet;
+mod fleets;
+mod guard;
+mod layout;
+mod live;
+mod parts;
+mod policy;
+mod query;
+mod release;
+mod releases;
+mod rollout_picture;
+mod rollouts;
+mod session;
+mod settings;
+mod sign_in;
+mod site;
+mod trouble;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::response::Redirect;
+use axum::routing::{MethodRouter, get, post};
+
+use super::gate::Gate;
+use super::records::Records;
+use site::Site;
+
+/// The pages for a signed-in user. Each asks the operator API for what it shows.
+fn table() -> Vec<(&'static str, MethodRouter<Arc<Records>>)> {
+    vec![
+        ("/", get(async || Redirect::to("/fleets"))),
+        ("/fleets", get(fleets::page)),
+        ("/fleets/{fleet}", get(fleet::page)),
+        ("/fleets/{fleet}/policy", get(policy::page).post(policy::act)),
+        ("/fleets/{fleet}/actions/{action}", get(actions::page).post(actions::act)),
+        ("/fleets/{fleet}/releases", get(releases::page)),
+        ("/fleets/{fleet}/releases/{release}", get(release::page).post(release::act)),
+        ("/fleets/{fleet}/rollouts", get(rollouts::page).post(rollouts::act)),
+        ("/devices/{device}", get(device::page)),
+        ("/audit", get(audit::page)),
+        ("/settings", get(settings::page).post(settings::act)),
+        ("/live", get(live::events)),
+        ("/sign-out", post(sign_in::sign_out)),
+    ]
+}
+
+/// The routes of the dashboard. `has_tls` says whether the server itself speaks TLS.
+pub(super) fn routes(gate: &Arc<Gate>, has_tls: bool) -> Router<Arc<Records>> {
+    let site = Arc::new(Site::new(gate, has_tls));
+    let of_users = table().into_iter().fold(Router::new(), |router, (path, way)| router.route(path, way));
+    let of_users = of_users.route_layer(middleware::from_fn_with_state(Arc::clone(&site), guard::signed_in));
+    let of_all = Router::new()
+        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .layer(axum::Extension(Arc::clone(&site)));
+    of_users
+        .merge(of_all)
+        .route_layer(middleware::from_fn(guard::with_headers))
+        .route("/static/{file}", get(assets::file))
+}

@@ -1,0 +1,221 @@
+//! The rollouts of a fleet: the newest one as a picture, its acts, and those before.
+
+use axum::extract::{Extension, Path};
+use axum::http::Method;
+use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::fields::{Fields, encoded};
+use super::layout::{self, Place};
+use super::parts::{age, command, commit, csrf, moment, phase_tone, sign};
+use super::rollout_picture::waves;
+use super::site::Visitor;
+use super::trouble::Trouble;
+use crate::fleet::access::Permission;
+use crate::model::text::one_line;
+use crate::wire::operator_api::{Code, FleetView, Nothing, RolloutView};
+
+/// An act on a rollout: its word on the wire, its button, what it means, and in which phases it can be done.
+type Act = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const ACTS: [Act; 5] = [
+    ("pause", "Pause", "No further device gets the release. Those that have it keep it.", &["running"]),
+    ("resume", "Resume", "The rollout goes on where it stopped.", &["paused", "halted"]),
+    (
+        "approve",
+        "Start next wave",
+        "The next wave begins at once, without waiting for the watch to end.",
+        &["running"],
+    ),
+    (
+        "pull-back",
+        "Pull back",
+        "All devices that have the release go back to the one before.",
+        &["running", "paused", "halted"],
+    ),
+    (
+        "abort",
+        "Abort",
+        "The rollout ends. No further device gets the release; those that have it are sent back to the target of the fleet.",
+        &["running", "paused", "halted", "pulled-back"],
+    ),
+];
+
+pub(super) async fn page(
+    Extension(visitor): Extension<Visitor>,
+    Extension(fields): Extension<Fields>,
+    Path(fleet): Path<String>,
+) -> Result<Response, Trouble> {
+    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let mut rollouts =
+        visitor.get::<Vec<RolloutView>>(&format!("/fleets/{}/rollouts", fleet.number)).await?.value;
+    rollouts.reverse();
+    let content = match (fields.get("do"), rollouts.first()) {
+        (Some(act), Some(rollout)) => confirm(&visitor, &fleet, rollout, act, None)?,
+        (_, None) => empty(&fleet),
+        (None, Some(newest)) => html! {
+            div.page-head { h1 { "Rollouts" } }
+            div #rollout data-live-part { (shown(&visitor, &fleet, newest)) }
+            (earlier(&fleet, &rollouts[1..]))
+        },
+    };
+    Ok(framed(&visitor, &fleet, &content))
+}
+
+fn framed(visitor: &Visitor, fleet: &FleetView, content: &Markup) -> Response {
+    let place = Place::of_fleet(format!("Rollouts of {}", fleet.name), fleet.number, &fleet.name, "rollouts");
+    layout::page(visitor, &place, content).into_response()
+}
+
+fn shown(visitor: &Visitor, fleet: &FleetView, rollout: &RolloutView) -> Markup {
+    html! {
+        section.card aria-labelledby="rollout-title" {
+            div.rollout-head {
+                h2 #rollout-title { "Rollout " (rollout.number) " of " (commit(&fleet.number.to_string(), rollout.release.as_deref())) }
+                span.state.(phase_tone(&rollout.phase)) { (sign(&rollout.phase)) (layout::capital(&rollout.phase).trim_end_matches('.')) }
+                span.muted { "started " (age(rollout.started)) }
+                @if let Some(ended) = rollout.ended { span.muted { "ended " (age(ended)) } }
+            }
+            @if let Some(why) = &rollout.why { p.why-box { (layout::capital(why)) } }
+            @if !rollout.next.is_empty() { p { (layout::capital(&rollout.next)) } }
+            @for halted in &rollout.halted {
+                p.why-box { (sign("halted")) " Segment " strong { (one_line(&halted.segment)) } ": " (layout::capital(&halted.why)) }
+            }
+            (waves(rollout))
+            @if visitor.may(Permission::RollOut) && rollout.ended.is_none() {
+                div.buttons {
+                    @for (word, button, _, phases) in ACTS {
+                        @if phases.contains(&rollout.phase.as_str()) && is_apt(word, rollout) {
+                            a.button.danger[word == "abort" || word == "pull-back"]
+                                href={ "/fleets/" (fleet.number) "/rollouts?do=" (word) } data-dialog { (button) "…" }
+                        }
+                    }
+                }
+            }
+            details.evidence { summary { "Definition" } (definition(&rollout.definition)) }
+        }
+    }
+}
+
+/// A rollout that waits for an approval is approved, and any other one that is paused is resumed.
+fn is_apt(act: &str, rollout: &RolloutView) -> bool {
+    let waits_for_approval = rollout.why.as_deref().is_some_and(|why| why.contains("approv"));
+    match act {
+        "approve" => waits_for_approval,
+        "resume" => !waits_for_approval,
+        _ => true,
+    }
+}
+
+fn definition(definition: &Value) -> Markup {
+    let plain = |value: &Value| value.as_str().map_or_else(|| one_line(&value.to_string()), one_line);
+    let shown = |value: &Value| match value.as_array() {
+        Some(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        None => plain(value),
+    };
+    html! {
+        dl.about {
+            @for (name, value) in definition.as_object().into_iter().flatten() {
+                @if !value.is_null() { dt { (name.replace('_', " ")) } dd { (shown(value)) } }
+            }
+        }
+    }
+}
+
+fn earlier(fleet: &FleetView, rollouts: &[RolloutView]) -> Markup {
+    html! {
+        @if !rollouts.is_empty() {
+            section.card.table-card aria-labelledby="earlier-title" {
+                h2 #earlier-title { "Earlier rollouts" }
+                table.releases {
+                    thead { tr { th scope="col" { "Rollout" } th scope="col" { "Release" } th scope="col" { "Result" } th scope="col" { "Started" } th scope="col" { "Why" } } }
+                    tbody {
+                        @for rollout in rollouts {
+                            tr {
+                                th scope="row" { (rollout.number) }
+                                td data-label="Release" { (commit(&fleet.number.to_string(), rollout.release.as_deref())) }
+                                td data-label="Result" { span.state.(phase_tone(&rollout.phase)) { (sign(&rollout.phase)) (rollout.phase) } }
+                                td data-label="Started" { (moment(rollout.started)) }
+                                td data-label="Why" { (one_line(rollout.why.as_deref().unwrap_or_default())) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn empty(fleet: &FleetView) -> Markup {
+    html! {
+        div.page-head { h1 { "Rollouts" } }
+        section.card.empty {
+            h2 { "Give a release to a few devices first" }
+            p { "A rollout gives a release to the devices wave by wave, watches what becomes of them, and stops by itself if it is not good:" }
+            (command(&format!("cotter rollout start {} COMMIT --waves '1, 10%, 100%'", fleet.number)))
+        }
+    }
+}
+
+fn confirm(
+    visitor: &Visitor,
+    fleet: &FleetView,
+    rollout: &RolloutView,
+    act: &str,
+    trouble: Option<&Trouble>,
+) -> Result<Markup, Trouble> {
+    let found = ACTS.into_iter().find(|(word, ..)| *word == act);
+    let (word, button, meaning, _) =
+        found.ok_or_else(|| Trouble::new(Code::NotFound, "there is no such act"))?;
+    let here = format!("/fleets/{}/rollouts", fleet.number);
+    Ok(html! {
+        section.card.panel data-panel {
+            h1 #dialog-title { (button) ": rollout " (rollout.number) }
+            @if let Some(trouble) = trouble { (layout::failure(trouble)) }
+            p { (meaning) }
+            p.muted { "Exposed so far: " (rollout.tally.exposed) ". Accepted: " (rollout.tally.accepted) "." }
+            form method="post" action=(here) data-dialog {
+                (csrf(&visitor.csrf))
+                input type="hidden" name="do" value=(word);
+                input type="hidden" name="number" value=(rollout.number);
+                div.buttons {
+                    button.primary.danger[word == "abort" || word == "pull-back"] type="submit" { (button) }
+                    a.button href=(here) data-close { "Cancel" }
+                }
+            }
+        }
+    })
+}
+
+pub(super) async fn act(
+    Extension(visitor): Extension<Visitor>,
+    Extension(fields): Extension<Fields>,
+    Path(fleet): Path<String>,
+) -> Result<Response, Trouble> {
+    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let current = format!("/fleets/{}/rollouts/current", fleet.number);
+    let act = fields.text("do");
+    let found = ACTS.into_iter().find(|(word, ..)| *word == act);
+    let (word, button, ..) = found.ok_or_else(|| Trouble::new(Code::NotFound, "there is no such act"))?;
+    let rollout = visitor.get::<RolloutView>(&current).await?.value;
+    // The page may show a rollout that is over since.
+    let acted = if fields.text("number") == rollout.number.to_string() {
+        visitor.act::<RolloutView>(Method::POST, &format!("{current}/{word}"), &Nothing {}, None).await
+    } else {
+        let message = "another rollout has begun since you looked, so nothing was done";
+        Err(Trouble::new(Code::Refused, message))
+    };
+    match acted {
+        Ok(rollout) => {
+            let message = format!("{button}: rollout {} is {} now.", rollout.number, rollout.phase);
+            Ok(visitor.done(&format!("/fleets/{}/rollouts", fleet.number), message))
+        }
+        Err(trouble) => {
+            let content = confirm(&visitor, &fleet, &rollout, word, Some(&trouble))?;
+            let mut response = framed(&visitor, &fleet, &content);
+            *response.status_mut() = trouble.status;
+            Ok(response)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What all pages share, and the way of a page to the operator API inside the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::{HeaderValue, Method};
+use axum::response::{IntoResponse, Redirect, Response};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use super::session::Sessions;
+use super::trouble::Trouble;
+use crate::fleet::access::{By, Permission};
+use crate::fleet::gate::{Caller, Gate};
+use crate::fleet::operator_api::{self, OfPage};
+use crate::listen::Admitted;
+use crate::wire::operator_api::{ErrorView, NEXT_PAGE};
+
+/// Most streams of events at once. A page without one asks now and then.
+const STREAMS: usize = 64;
+
+/// The largest answer of the API that a page reads.
+const LARGEST_ANSWER: usize = 32 << 20;
+
+/// How long a page waits for the API.
+const LONGEST: Duration = Duration::from_secs(60);
+
+pub(super) struct Site {
+    pub(super) gate: Arc<Gate>,
+    pub(super) sessions: Sessions,
+    pub(super) has_tls: bool,
+    pub(super) streams: Arc<Semaphore>,
+    api: TowerToHyperService<Router>,
+}
+
+impl Site {
+    pub(super) fn new(gate: &Arc<Gate>, has_tls: bool) -> Self {
+        let api = operator_api::routes_inside(gate).with_state(Arc::clone(gate.records()));
+        Self {
+            gate: Arc::clone(gate),
+            sessions: Sessions::default(),
+            has_tls,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            api: TowerToHyperService::new(api),
+        }
+    }
+}
+
+/// A request of a signed-in user.
+#[derive(Clone)]
+pub(super) struct Visitor {
+    pub(super) site: Arc<Site>,
+    pub(super) caller: Caller,
+    pub(super) admitted: Admitted,
+    pub(super) cookie: String,
+    pub(super) csrf: String,
+    /// Its method and path, for the audit trail.
+    pub(super) request: String,
+    /// The address of this server as the browser has it, for commands to copy.
+    pub(super) origin: String,
+    pub(super) is_secure: bool,
+    /// Whether the page is for the script, which takes a part of it.
+    pub(super) is_by_script: bool,
+}
+
+/// An answer of the API.
+pub(super) struct Got<T> {
+    pub(super) value: T,
+    /// With its quotes.
+    pub(super) etag: String,
+    pub(super) next: Option<String>,
+}
+
+impl Visitor {
+    /// Reads something. `path` is below `/api/v1`, with its query.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Got<T>, Trouble> {
+        self.ask(Method::GET, path, None, None).await
+    }
+
+    /// Acts. With an ETag only if the thing is still as it was shown.
+    pub(super) async fn act<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        etag: Option<&str>,
+    ) -> Result<T, Trouble> {
+        let body = serde_json::to_vec(body).map_err(|error| Trouble::internal(error.to_string()))?;
+        Ok(self.ask(method, path, Some(body), etag).await?.value)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        etag: Option<&str>,
+    ) -> Result<Got<T>, Trouble> {
+        let broken = |error: &dyn std::fmt::Display| Trouble::internal(format!("{path}: {error}"));
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(etag) = etag {
+            request = request.header(IF_MATCH, etag);
+        }
+        let mut request =
+            request.body(Body::from(body.unwrap_or_default())).map_err(|error| broken(&error))?;
+        let extensions = request.extensions_mut();
+        extensions.insert(self.caller.clone());
+        extensions.insert(self.admitted.clone());
+        extensions.insert(Arc::clone(&self.site.gate));
+        extensions.insert(OfPage(self.request.clone()));
+        let answering = self.site.api.call(request);
+        let response = tokio::time::timeout(LONGEST, answering).await.map_err(|error| broken(&error))?;
+        let (head, body) = response.unwrap_or_else(|never| match never {}).into_parts();
+        let read = Limited::new(body, LARGEST_ANSWER).collect().await;
+        let bytes = read.map_err(|error| broken(&error))?.to_bytes();
+        if !head.status.is_success() {
+            let view: ErrorView = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+            return Err(Trouble { status: head.status, failure: Box::new(view.error) });
+        }
+        let value = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+        let header = |name: &str| {
+            head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned)
+        };
+        Ok(Got { value, etag: header(ETAG.as_str()).unwrap_or_default(), next: header(NEXT_PAGE) })
+    }
+
+    pub(super) fn may(&self, permission: Permission) -> bool {
+        self.caller.role.may(permission)
+    }
+
+    /// Returns who is signed in, for people.
+    pub(super) fn who(&self) -> String {
+        let By { user, token, .. } = &self.caller.by;
+        user.clone().unwrap_or_else(|| format!("token {token}"))
+    }
+
+    /// Goes on to another page, which says what was done.
+    pub(super) fn done(&self, to: &str, message: impl Into<String>) -> Response {
+        self.site.sessions.tell(&self.cookie, message.into());
+        Redirect::to(to).into_response()
+    }
+}

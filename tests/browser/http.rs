@@ -1,0 +1,130 @@
+//! What browsers are told by headers, and how sessions and streams are bounded: without a browser.
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode};
+
+use crate::scene::Scene;
+
+/// The most streams of events at once.
+const STREAMS: usize = 64;
+
+fn client() -> Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder().no_proxy().redirect(Policy::none()).build().unwrap()
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+async fn sign_in(scene: &Scene, http: &Client, token: &str) -> Response {
+    let form = format!("token={token}&to=%2Faudit");
+    let request = http.post(scene.url("/sign-in")).header("origin", &scene.server.url);
+    request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await.unwrap()
+}
+
+/// Signs in, and returns the cookie.
+async fn cookie(scene: &Scene, http: &Client) -> String {
+    let answer = sign_in(scene, http, &scene.admin).await;
+    assert_eq!((answer.status(), header(&answer, "location")), (StatusCode::SEE_OTHER, "/audit"));
+    let cookie = header(&answer, "set-cookie");
+    assert!(cookie.starts_with("cotter=") && cookie.ends_with("; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(!cookie.contains(&scene.admin));
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_load_nothing_from_elsewhere_and_to_keep_no_page() {
+    let (scene, http) = (Scene::open().await, client());
+    let page = http.get(scene.url("/sign-in")).send().await.unwrap();
+    let policy = header(&page, "content-security-policy");
+    for rule in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    ] {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"));
+    assert_eq!(header(&page, "cache-control"), "no-store");
+    assert_eq!(header(&page, "x-content-type-options"), "nosniff");
+    let text = page.text().await.unwrap();
+    let script = text.split("src=\"").nth(1).unwrap().split('"').next().unwrap();
+    let file = http.get(scene.url(script)).send().await.unwrap();
+    assert_eq!(header(&file, "cache-control"), "public, max-age=31536000, immutable");
+    assert_eq!(http.get(scene.url("/static/dashboard.js")).send().await.unwrap().status(), 404);
+    assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_limited_as_for_the_api_and_a_right_one_is_accepted() {
+    let (scene, http) = (Scene::open().await, client());
+    for _ in 0..20 {
+        assert_eq!(sign_in(&scene, &http, "wrong").await.status(), 401);
+    }
+    let answer = sign_in(&scene, &http, "wrong").await;
+    assert_eq!(answer.status(), 429);
+    assert!(!header(&answer, "retry-after").is_empty());
+    cookie(&scene, &http).await;
+    // Another site cannot sign somebody in.
+    for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
+        let request = http.post(scene.url("/sign-in")).header(name, value);
+        let answer = request.body(format!("token={}", scene.admin)).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), header(&answer, "set-cookie")), (403, ""), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_session_there_is_only_the_page_where_one_signs_in() {
+    let (scene, http) = (Scene::open().await, client());
+    for cookie in ["", "cotter=0123456789abcdef0123456789abcdef", "cotter=", "__Host-cotter=x"] {
+        let answer = http.get(scene.url("/fleets?x=1")).header("cookie", cookie).send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "location")),
+            (303, "/sign-in?to=%2Ffleets%3Fx%3D1")
+        );
+        assert_eq!(http.get(scene.url("/live")).header("cookie", cookie).send().await.unwrap().status(), 401);
+    }
+    // From a link elsewhere the browser sends no cookie. The page asks for itself once more, from here.
+    let answer = http.get(scene.url("/fleets")).header("sec-fetch-site", "cross-site").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("http-equiv=\"refresh\"") && !text.contains("Fleets"), "{text}");
+    // A token is no cookie, and a cookie is no token.
+    let session = cookie(&scene, &http).await;
+    let value = session.trim_start_matches("cotter=");
+    assert_eq!(http.get(scene.url("/api/v1/fleets")).bearer_auth(value).send().await.unwrap().status(), 401);
+    let page = http.get(scene.url("/fleets")).bearer_auth(&scene.admin).send().await.unwrap();
+    assert_eq!(page.status(), 303);
+    let page = http.get(scene.url("/fleets")).header("cookie", &session).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+}
+
+#[tokio::test]
+async fn streams_of_events_are_bounded_and_end_with_the_server() {
+    let (mut scene, http) = (Scene::open().await, client());
+    let session = cookie(&scene, &http).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = http.get(scene.url("/live")).header("cookie", &session).send().await.unwrap();
+        assert_eq!((stream.status().as_u16(), header(&stream, "content-type")), (200, "text/event-stream"));
+        let first = stream.chunk().await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&first).contains("event: hello"));
+        streams.push(stream);
+    }
+    let one_more = http.get(scene.url("/live")).header("cookie", &session).send().await.unwrap();
+    assert_eq!(one_more.status(), 503);
+    // Those who act have their places all the same, and each stream is told.
+    let fleet = scene.fleet("greenhouse").await;
+    let told = streams[0].chunk().await.unwrap().unwrap();
+    assert!(
+        String::from_utf8_lossy(&told).starts_with("event: changed\ndata: {\"fleet\":null,\"position\":")
+    );
+    assert!(fleet > 0);
+    scene.server.stop();
+    let mut rest = streams.remove(0);
+    while let Ok(Some(_)) = rest.chunk().await {}
+}

@@ -1,0 +1,19 @@
+//! The dashboard in a real browser, at a real fleet server, with devices that poll and report as the test says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking and reads the real clock"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acts;
+mod driver;
+mod http;
+mod looks;
+mod policy;
+mod scene;
+mod sessions;
