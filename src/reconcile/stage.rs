@@ -10,11 +10,12 @@ use tracing::debug;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    App, AppId, ContainerId, ImageRef, LockError, Outcome, Platform, Release, ServiceName, ServiceSpec, Step,
+    App, AppId, ContainerId, ImageRef, Introduction, LockError, Outcome, Platform, Release, ServiceName, ServiceSpec, Step,
     Target, TargetApp, with_causes,
 };
 use crate::plan;
 
+use super::apps_api::AppsApi;
 use super::resolve::{Known, ResolvedStep, Subject};
 use super::{HostAccess, Memory, Reconciler};
 
@@ -30,6 +31,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             app.restart.retain(|container| here.contains(container));
         }
         plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, &stage);
+        self.make_keys();
         self.save_ledger().await;
         let (downloads, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
@@ -52,6 +54,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             host: &*self.host,
             known: Known { target: &delivered.target, ledger: &self.ledger, observed: &self.observed },
             numbers: &numbers,
+            apps_api: AppsApi { device: self.host.device(), bridge: self.bridge.clone() },
         };
         let at_once = self.settings.plan.parallel_swaps.max(1);
         let outcomes: Vec<(Step, Outcome)> =
@@ -120,6 +123,7 @@ pub(super) struct StepRunner<'a, E, H> {
     pub(super) host: &'a H,
     pub(super) known: Known<'a>,
     numbers: &'a BTreeMap<AppId, u64>,
+    apps_api: AppsApi,
 }
 
 impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
@@ -212,7 +216,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                     let why = "a service whose namespaces it joins has no container".to_owned();
                     return Outcome::Retry { after: None, why };
                 };
-                let Some(new) = subject.new_container(service, release, &joined) else {
+                let introduction = self.apps_api.introduction(self.known, (app, service), of, spec);
+                let Some(new) = subject.new_container(service, release, &joined, &introduction) else {
                     return no_longer_wanted();
                 };
                 self.prepare_lock_folder(new.app, service);
@@ -223,7 +228,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                     return no_longer_wanted();
                 };
                 let joined = BTreeMap::new();
-                let Some(new) = subject.new_container(service, &seen.release, &joined) else {
+                let introduction = Introduction::default();
+                let Some(new) = subject.new_container(service, &seen.release, &joined, &introduction) else {
                     return no_longer_wanted();
                 };
                 engine.reconnect(container, new).await

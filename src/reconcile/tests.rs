@@ -234,6 +234,7 @@ impl Lab {
             Settings { plan: Arc::new(plan), resync: Duration::from_secs(300), boot_id: boot.into() };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
         let channels = Channels {
+            api_view: watch::Sender::new(ApiView::default()),
             target: target_heard,
             engine: wake_heard,
             commands: commands_heard,

@@ -18,6 +18,7 @@ use std::time::Duration;
 use cases::{CASES, Case, FIRST, PRELUDE};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
+    Introduction,
     App, AppId, Commit, ContainerId, ContainerState, DeviceUuid, Instance, NetworkMode, Policy, Release,
     ServiceName, ServiceSpec, TargetApp,
 };
@@ -133,6 +134,7 @@ impl Bench {
             networks: &release.networks,
             volumes: &release.volumes,
             joined: &joined,
+            introduction: &Introduction::default(),
         };
         self.engine.create(new).await
     }

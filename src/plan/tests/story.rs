@@ -325,6 +325,7 @@ impl Device {
             config_hash: None,
             name: "default".into(),
             subnets: Vec::new(),
+            gateway: None,
         });
     }
 
@@ -338,6 +339,7 @@ impl Device {
             config_hash: Some(config.to_owned()),
             name: format!("lan_{config}"),
             subnets: vec![range(config)],
+            gateway: None,
         });
         let (name, id) = (format!("lan_{config}"), format!("lan-{config}-{}", self.made));
         for seen in &mut self.observed.services {
@@ -486,6 +488,9 @@ impl Device {
             ports: BTreeMap::new(),
             networks,
             joins,
+            created: 0,
+            introduced: None,
+            is_outdated: false,
         });
     }
 
