@@ -12,9 +12,9 @@ use crate::engine::EngineError;
 use crate::host::{self, Bounds, Led, Locks};
 use crate::http::Http;
 use crate::model::{
-    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, NetworkSpec, Policy,
-    Power, RangeTaken, RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet, Switch, VolumeName,
-    VolumeSpec, Window, WindowState, with_causes,
+    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError,
+    NetworkSpec, Policy, Power, RangeTaken, RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet,
+    Switch, VolumeName, VolumeSpec, Window, WindowState, with_causes,
 };
 use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 use crate::registry::{self, RegistryError, Unanswered};

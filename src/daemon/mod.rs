@@ -40,7 +40,9 @@ use crate::config::{Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::http::{Failure, Http};
-use crate::model::{Alert, ApiView, CloudReport, Delivered, Events, Ledger, Report, WindowState, exposed_host};
+use crate::model::{
+    Alert, ApiView, CloudReport, Delivered, Events, Ledger, Report, WindowState, exposed_host,
+};
 use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};

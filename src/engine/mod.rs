@@ -35,9 +35,9 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, AppId, Commit, ContainerId, Door, FailedProbe, HeldPort, ImageRef, Introduction, LastEnd, NetworkId, NetworkName,
-    NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass, ServiceName,
-    ServiceSpec, VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, Door, FailedProbe, HeldPort, ImageRef, Introduction, LastEnd, NetworkId,
+    NetworkName, NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass,
+    ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Commit, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, ImageRef, LastEnd, Namespace,
-    NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName, SpecHash,
-    VolumeName,
+    AppId, Commit, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, ImageRef, LastEnd,
+    Namespace, NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName,
+    SpecHash, VolumeName,
 };
 
 use super::RunRecord;
@@ -287,7 +287,9 @@ fn gateway(network: &Network) -> Option<IpAddr> {
     let ranges = network.ipam.as_ref()?.config.iter().flatten();
     let own = |range: &Range| {
         let given = range.gateway.as_deref().map(|text| text.split('/').next().unwrap_or(text));
-        given.filter(|text| !text.is_empty()).map_or_else(|| first_address(range.subnet.as_deref()?), |text| text.parse().ok())
+        given
+            .filter(|text| !text.is_empty())
+            .map_or_else(|| first_address(range.subnet.as_deref()?), |text| text.parse().ok())
     };
     let mut found: Vec<IpAddr> = ranges.filter_map(own).collect();
     found.sort_by_key(IpAddr::is_ipv6);

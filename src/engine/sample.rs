@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    App, AppId, Commit, ContainerId, Introduction, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName,
-    VolumeSpec,
+    App, AppId, Commit, ContainerId, Introduction, NetworkName, NetworkSpec, ServiceName, ServiceSpec,
+    VolumeName, VolumeSpec,
 };
 
 use super::NewContainer;

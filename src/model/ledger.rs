@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiKey, AppId, ContainerId, Download, EvidenceBook, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash,
+    ApiKey, AppId, ContainerId, Download, EvidenceBook, History, ImageRef, Release, ReleaseKey, ServiceName,
+    SpecHash,
 };
 
 /// The memory of the device. Every change is saved to the store before the agent acts on it.

@@ -33,7 +33,7 @@ pub enum Order {
     Force { app: Option<String> },
     /// Stop and start all services of an app.
     RestartApp { app: AppId, is_forced: bool },
-    /// Give a service another key for the supervisor API. Its container is created again, which waits for locks and holds.
+    /// Give a service another key for the supervisor API. Its container is created again before its next start.
     NewKey { app: AppId, service: ServiceName, key: ApiKey },
     /// Reboot the host or switch it off.
     Power { power: Power, is_forced: bool },

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::engine::Operate;
 use crate::model::{
     Access, ApiClient, ApiContainer, ApiKey, ApiView, AppId, DeviceFacts, Door, Introduction, Ledger,
-    NetworkMode, Observed, ObservedNetwork, ObservedService, Release, ServiceName, ServiceSpec, Target, TargetApp,
+    NetworkMode, Observed, ObservedNetwork, ObservedService, Release, ServiceName, ServiceSpec, Target,
+    TargetApp,
 };
 
 use super::resolve::Known;
@@ -198,7 +199,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let api = self.apps_api();
         let mut view = ApiView::default();
         let mut seen = BTreeSet::new();
-        for (app, service, release, spec) in asking.into_iter().filter(|_| api.device.supervisor_port.is_some()) {
+        for (app, service, release, spec) in
+            asking.into_iter().filter(|_| api.device.supervisor_port.is_some())
+        {
             let keys = self.ledger.apps.get(app).map(|entry| &entry.api_keys);
             let Some(key) = keys.and_then(|keys| keys.get(service)) else { continue };
             view.doors.extend(api.doors(&self.observed, app, release, spec));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, RangeTaken,
-    Power, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
+    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError,
+    Power, RangeTaken, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
 
 /// Access to the host, to registries and to the lock files of apps.

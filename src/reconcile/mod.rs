@@ -43,8 +43,8 @@ use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    ApiView, Commit, ContainerId, Delivered, Door, EventKind, Events, Forecast, ImageRef, Ledger, Observed, Outcome, Plan,
-    PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
+    ApiView, Commit, ContainerId, Delivered, Door, EventKind, Events, Forecast, ImageRef, Ledger, Observed,
+    Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 use crate::plan;
 pub use crate::plan::Situation;

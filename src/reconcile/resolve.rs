@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::engine::NewContainer;
 use crate::model::{
-    App, AppId, Commit, ContainerId, Introduction, Ledger, NetworkSpec, Observed, ObservedService, Release, ServiceName,
-    ServiceSpec, Step, Target, TargetApp,
+    App, AppId, Commit, ContainerId, Introduction, Ledger, NetworkSpec, Observed, ObservedService, Release,
+    ServiceName, ServiceSpec, Step, Target, TargetApp,
 };
 
 /// A step and its subject.
@@ -43,16 +43,7 @@ impl Subject<'_> {
         let Self::Service { owner, release, spec } = self else { return None };
         let (networks, volumes) = (&release.networks, &release.volumes);
         let app = owner;
-        Some(NewContainer {
-            app,
-            release: commit,
-            service,
-            spec,
-            networks,
-            volumes,
-            joined,
-            introduction,
-        })
+        Some(NewContainer { app, release: commit, service, spec, networks, volumes, joined, introduction })
     }
 }
 

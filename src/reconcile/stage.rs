@@ -10,8 +10,8 @@ use tracing::debug;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    App, AppId, ContainerId, ImageRef, Introduction, LockError, Outcome, Platform, Release, ServiceName, ServiceSpec, Step,
-    Target, TargetApp, with_causes,
+    App, AppId, ContainerId, ImageRef, Introduction, LockError, Outcome, Platform, Release, ServiceName,
+    ServiceSpec, Step, Target, TargetApp, with_causes,
 };
 use crate::plan;
 

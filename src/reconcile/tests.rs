@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Channels, Command, EngineNews, Memory, SaveError, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
-    Answer, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef,
-    Instance, Ledger, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName,
-    NetworkSpec, Order, PlanSettings, Reason, Refusal, RefusedApp, Release, Report, RestartPolicy,
-    ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec,
-    WantedApp,
+    Answer, ApiView, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold,
+    ImageRef, Instance, Ledger, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,
+    NetworkName, NetworkSpec, Order, PlanSettings, Reason, Refusal, RefusedApp, Release, Report,
+    RestartPolicy, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec,
+    VolumeName, VolumeSpec, WantedApp,
 };
 use crate::store::StoreError;
 use host::Host;

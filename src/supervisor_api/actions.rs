@@ -8,9 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::model::{
-    Answer, ApiClient, AppId, Delivered, OfService, Order, Power, Purge, Release, TargetApp,
-};
+use crate::model::{Answer, ApiClient, AppId, Delivered, OfService, Order, Power, Purge, Release, TargetApp};
 
 use super::Supervisor;
 use super::answers::{document, failed, failed_v1, not_followed, text};
@@ -21,6 +19,9 @@ pub(super) const NO_APP: &str = "App not found: an app needs to be installed for
 pub(super) const SINGLE_ONLY: &str = "Some v1 endpoints are only allowed on single-container apps";
 const NO_SERVICE: &str = "Service not found, a container must exist for this endpoint to work";
 const NO_PARAMETER: &str = "This endpoint requires one of imageId or serviceName";
+
+/// How long a service has to read its new key before its container is created again.
+const TO_READ: Duration = Duration::from_secs(2);
 
 /// A service that orders something.
 pub(super) struct Acting<'a> {
@@ -41,9 +42,10 @@ pub(super) async fn act(acting: Acting<'_>, row: Row) -> Response {
             None => Err(text(StatusCode::BAD_REQUEST, "Missing app id")),
         },
         Row::PurgeV1 => match parameters.number("appId") {
-            Some(app) => acting.purge(app).await.map(|_| {
-                document(StatusCode::OK, &json!({ "Data": "OK", "Error": "" }))
-            }),
+            Some(app) => acting
+                .purge(app)
+                .await
+                .map(|_| document(StatusCode::OK, &json!({ "Data": "OK", "Error": "" }))),
             None => Err(text(StatusCode::BAD_REQUEST, "Invalid or missing appId")),
         },
         Row::Restart(app) => acting.restart(app).await,
@@ -58,7 +60,10 @@ pub(super) async fn act(acting: Acting<'_>, row: Row) -> Response {
 }
 
 /// Returns the app of the target with this number.
-pub(super) fn find_app(delivered: Option<&Arc<Delivered>>, number: u64) -> Option<(&AppId, Option<&Release>)> {
+pub(super) fn find_app(
+    delivered: Option<&Arc<Delivered>>,
+    number: u64,
+) -> Option<(&AppId, Option<&Release>)> {
     let mut apps = delivered?.target.apps.iter();
     let (id, app) = apps.find(|(_, app)| app.number() == Some(number))?;
     Some((id, app.release()))
@@ -101,12 +106,27 @@ impl Acting<'_> {
         }
     }
 
+    /// Changes the key of the service. Its container is created again with the new one, but not before the answer has
+    /// arrived there.
     async fn new_key(&self) -> Result<Response, Response> {
-        let no_random = || failed(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again");
+        let no_random =
+            || failed(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again");
         let key = (self.supervisor.new_key)().ok_or_else(no_random)?;
         let secret = key.secret.clone();
         let (app, service) = (self.client.app.clone(), self.client.service.clone());
+        let of = OfService { app: Some(app.to_string()), service: service.to_string() };
         self.follow(Order::NewKey { app, service, key }).await?;
+        let orders = self.supervisor.orders.clone();
+        // A service can have few of these tasks: its orders have a pace.
+        tokio::spawn(async move {
+            tokio::time::sleep(TO_READ).await;
+            let (answer, answered) = oneshot::channel();
+            let restart = Order::Restart { service: of, is_forced: false };
+            if orders.send((restart, answer)).await.is_ok() {
+                // A lock or a hold may forbid it. Then the container is created again before its next start.
+                _ = answered.await;
+            }
+        });
         Ok(text(StatusCode::OK, &secret))
     }
 
@@ -116,7 +136,9 @@ impl Acting<'_> {
             // There may be no release that could be forced, which is not an error here.
             _ = self.order(Order::Force { app: Some(self.client.app.to_string()) }).await;
         }
-        let Some(poll_now) = &self.supervisor.poll_now else { return Ok(StatusCode::ACCEPTED.into_response()) };
+        let Some(poll_now) = &self.supervisor.poll_now else {
+            return Ok(StatusCode::ACCEPTED.into_response());
+        };
         poll_now.notify_one();
         Ok(StatusCode::NO_CONTENT.into_response())
     }
@@ -207,7 +229,8 @@ impl Acting<'_> {
         let app = self.app(number)?.ok_or_else(|| text(StatusCode::NOT_FOUND, NO_APP))?;
         let name = {
             let report = self.supervisor.report.borrow();
-            let release = report.delivered.as_ref().and_then(|d| d.target.apps.get(&app)).and_then(TargetApp::release);
+            let release =
+                report.delivered.as_ref().and_then(|d| d.target.apps.get(&app)).and_then(TargetApp::release);
             let names: Vec<_> = release.into_iter().flat_map(|release| release.services.keys()).collect();
             match names.as_slice() {
                 [name] => name.to_string(),

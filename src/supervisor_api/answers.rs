@@ -13,7 +13,8 @@ pub(super) fn text(status: StatusCode, text: &str) -> Response {
 
 /// A document.
 pub(super) fn document(status: StatusCode, document: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], document.to_string()).into_response()
+    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], document.to_string())
+        .into_response()
 }
 
 /// A document of version 2 for a success.

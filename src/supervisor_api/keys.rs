@@ -6,7 +6,8 @@ use crate::model::{ApiClient, ApiView};
 
 /// Returns the key of a request: that of its query, or else of its header `Authorization`.
 pub(super) fn key<'a>(query: Option<&'a str>, headers: &'a HeaderMap) -> Option<&'a str> {
-    let in_query = query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("apikey="));
+    let in_query =
+        query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("apikey="));
     in_query.or_else(|| {
         let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
         let is_known = ["apikey", "bearer"].iter().any(|known| scheme.eq_ignore_ascii_case(known));

@@ -72,8 +72,9 @@ impl Paces {
     ) -> Result<OwnedSemaphorePermit, TooMuch> {
         let now = Instant::now();
         let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known =
-            |(app, service): &(AppId, ServiceName)| view.clients.iter().any(|c| c.app == *app && c.service == *service);
+        let is_known = |(app, service): &(AppId, ServiceName)| {
+            view.clients.iter().any(|c| c.app == *app && c.service == *service)
+        };
         if paces.len() > view.clients.len() {
             paces.retain(|key, _| is_known(key));
         }

@@ -95,7 +95,8 @@ fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
-        let hex = rest.clone().take(2).map(|digit| char::from(digit).to_digit(16)).collect::<Option<Vec<_>>>();
+        let hex =
+            rest.clone().take(2).map(|digit| char::from(digit).to_digit(16)).collect::<Option<Vec<_>>>();
         match (byte, hex.as_deref()) {
             (b'+', _) => bytes.push(b' '),
             (b'%', Some([high, low])) => {
@@ -121,7 +122,11 @@ mod tests {
             ("force=1&serviceName=c", "serviceName=a+b", true),
         ] {
             let all = Parameters::parse(query, body.as_bytes(), is_form).unwrap();
-            assert_eq!((all.text("serviceName").as_deref(), all.is_forced()), (Some("a b"), true), "{query}{body}");
+            assert_eq!(
+                (all.text("serviceName").as_deref(), all.is_forced()),
+                (Some("a b"), true),
+                "{query}{body}"
+            );
         }
         let all = Parameters::parse("appId=7&x=%zz%4", b" null ", false).unwrap();
         assert_eq!((all.number("appId"), all.text("x").as_deref()), (Some(7), Some("%zz%4")));

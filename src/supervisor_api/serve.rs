@@ -74,7 +74,8 @@ async fn answered(Seat { supervisor, peers }: Seat, request: Request) -> Result<
         ([(header::RETRY_AFTER, much.seconds())], why).into_response()
     })?;
     let admitted = visit.admit(Rank::Ordinary);
-    let admitted = admitted.map_err(|_| failed(StatusCode::SERVICE_UNAVAILABLE, "all places are taken; try again"))?;
+    let admitted =
+        admitted.map_err(|_| failed(StatusCode::SERVICE_UNAVAILABLE, "all places are taken; try again"))?;
     let parameters = match Parameters::read(&admitted, head.uri.query(), &head.headers, body).await {
         Ok(parameters) => parameters,
         Err(response) => return Ok(response),
@@ -85,11 +86,7 @@ async fn answered(Seat { supervisor, peers }: Seat, request: Request) -> Result<
 /// Answers a row that needs no key.
 fn open(supervisor: &Supervisor, row: Row) -> Response {
     let is_well = row != Row::Healthy || supervisor.report.borrow().engine_error.is_none();
-    if is_well {
-        text(StatusCode::OK, "OK")
-    } else {
-        text(StatusCode::INTERNAL_SERVER_ERROR, "Unhealthy")
-    }
+    if is_well { text(StatusCode::OK, "OK") } else { text(StatusCode::INTERNAL_SERVER_ERROR, "Unhealthy") }
 }
 
 /// Answers a row for a service.

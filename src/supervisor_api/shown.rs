@@ -77,7 +77,8 @@ impl<'a> Shown<'a> {
 
     /// The container of a service: one with its image, best one that runs.
     fn container(&self, app: &AppId, service: &ServiceReport) -> Option<&'a ApiContainer> {
-        let of_service = self.view.containers.iter().filter(|c| c.app == *app && c.service == service.service);
+        let of_service =
+            self.view.containers.iter().filter(|c| c.app == *app && c.service == service.service);
         let mut found: Vec<_> = of_service.filter(|c| c.image == service.image).collect();
         found.sort_by_key(|container| container.state != ContainerState::Running);
         found.first().copied()
@@ -123,8 +124,9 @@ impl<'a> Shown<'a> {
         if !self.may_see(id) {
             return out_of_scope();
         }
-        let Some((release, (name, spec))) =
-            release.filter(|release| release.services.len() == 1).and_then(|r| Some((r, r.services.iter().next()?)))
+        let Some((release, (name, spec))) = release
+            .filter(|release| release.services.len() == 1)
+            .and_then(|r| Some((r, r.services.iter().next()?)))
         else {
             return text(StatusCode::BAD_REQUEST, SINGLE_ONLY);
         };

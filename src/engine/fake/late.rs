@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::engine::NewContainer;
 use crate::model::{
-    App, Commit, ContainerId, Introduction, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    App, Commit, ContainerId, Introduction, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec,
 };
 
 use super::Fake;

@@ -95,8 +95,7 @@ pub(super) fn restart_all(
     Ok(format!("all services of {app_name} are stopped and started again"))
 }
 
-/// Gives a service another key. Its container, which has the key before it in its environment, is created again, unless
-/// a lock or a hold forbids that: then it is created again before its next start.
+/// Gives a service another key. Its container, which has the key before it in its environment, is outdated then.
 pub(super) fn new_key(
     at: &Situation,
     ledger: &mut Ledger,
@@ -104,16 +103,9 @@ pub(super) fn new_key(
     key: &ApiKey,
 ) -> Result<String, Answer> {
     let app_name = name_of_app(at, app);
-    let may_restart = check_not_held(ledger).and_then(|()| locks::check_not_locked(at, app, false)).is_ok();
-    let entry = ledger.apps.get_mut(app);
-    let known = entry.and_then(|entry| Some((entry.api_keys.get_mut(service)?, &mut entry.restart)));
-    let Some((known, restart)) = known else {
-        return Err(Answer::NotFound(format!("service {service} of {app_name} has no key")));
-    };
-    known.clone_from(key);
-    if may_restart {
-        let running = AppSituation::new(at, app).containers_of(service).filter(|seen| is_up(seen));
-        restart.extend(running.map(|seen| seen.container.clone()));
+    match ledger.apps.get_mut(app).and_then(|entry| entry.api_keys.get_mut(service)) {
+        Some(known) => known.clone_from(key),
+        None => return Err(Answer::NotFound(format!("service {service} of {app_name} has no key"))),
     }
     Ok(format!("service {service} of {app_name} has another key for the supervisor API"))
 }

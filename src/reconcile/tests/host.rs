@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, MountSource, RangeTaken,
-    Power, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
+    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError,
+    MountSource, Power, RangeTaken, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window,
+    WindowState,
 };
 use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 

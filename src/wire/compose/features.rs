@@ -91,7 +91,10 @@ pub(super) fn read(service: &str, spec: &mut ServiceSpec, notes: &mut Notes) {
         }
         if label == "supervisor-api" && spec.network_mode == NetworkMode::None {
             let path = format!("{service}.labels.{PREFIX}{label}");
-            notes.warn(refusal(path, "not honoured: the service has no network by which it could reach the API"));
+            notes.warn(refusal(
+                path,
+                "not honoured: the service has no network by which it could reach the API",
+            ));
         }
         let places = PLACES.iter().find(|(known, _)| known == label).map_or(&[][..], |(_, places)| *places);
         for place in places {
