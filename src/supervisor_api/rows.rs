@@ -165,4 +165,21 @@ mod tests {
         }
         assert!(matches!(row("POST", "/v1/blink"), Some(Row::Missing(_))));
     }
+
+    #[test]
+    fn the_documentation_has_each_row_and_what_became_of_it() {
+        let page = include_str!("../../docs/balena.md");
+        let mut count = 0;
+        for line in page.lines().filter(|line| line.starts_with("| `GET ") || line.starts_with("| `P")) {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let (request, here) = (cells.next().unwrap().trim_matches('`'), cells.next().unwrap());
+            let (method, path) = request.split_once(' ').unwrap();
+            let row =
+                Row::of(&method.parse().unwrap(), path).unwrap_or_else(|| panic!("no row for {request}"));
+            assert_eq!(here, if matches!(row, Row::Missing(_)) { "no" } else { "yes" }, "{request}");
+            count += 1;
+        }
+        // Those of the protocol, one line each.
+        assert_eq!(count, 35);
+    }
 }

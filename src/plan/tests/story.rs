@@ -619,6 +619,11 @@ impl Device {
                 let mut seen = self.observed.services.iter_mut();
                 seen.find(|s| s.container == cut_off).unwrap().is_cut_off = true;
             }
+            "outdated" => {
+                let outdated = container(words[1]);
+                let mut seen = self.observed.services.iter_mut();
+                seen.find(|s| s.container == outdated).unwrap().is_outdated = true;
+            }
             "free" => self.facts.free = Some(words[1].parse::<u64>().unwrap() * MIB),
             "reserve" => self.settings.disk_reserve = words[1].parse::<u64>().unwrap() * MIB,
             "weight" => {
