@@ -153,7 +153,6 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let docker = Arc::new(engine(&config));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
-    apps_api::spawn(&mut tasks, wires.api_view.subscribe(), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
@@ -226,7 +225,7 @@ async fn sockets(config: &Config) -> Result<(UnixListener, UnixListener), Daemon
     Ok((status, control))
 }
 
-/// Serves the status and the control socket.
+/// Serves the status and the control socket, and the API of apps.
 fn spawn_sockets(
     tasks: &mut JoinSet<()>,
     (status, control): (UnixListener, UnixListener),
@@ -267,6 +266,7 @@ fn spawn_sockets(
         new_id: || host::random_hex(8).ok(),
     };
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
+    apps_api::spawn(tasks, wires.api_view.subscribe(), config, wires, stop);
 }
 
 fn http(config: &Config) -> Result<Http, Failure> {

@@ -25,13 +25,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// When `stop` is cancelled, steps that have begun are finished and no other is begun.
     pub(super) async fn run_stage(&mut self, mut stage: Vec<Step>, stop: &CancellationToken) {
         self.collect_for_rejections(&mut stage).await;
-        let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
-        for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
-            app.stopped.retain(|container| here.contains(container));
-            app.restart.retain(|container| here.contains(container));
-        }
-        plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, &stage);
-        self.make_keys();
+        self.record_intent(&stage);
         self.save_ledger().await;
         let (downloads, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
@@ -84,6 +78,17 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.note_time();
         }
         self.save_ledger().await;
+    }
+
+    /// Records in the ledger what a stage is about to do, with the keys of the containers that it creates.
+    fn record_intent(&mut self, stage: &[Step]) {
+        let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
+        for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
+            app.stopped.retain(|container| here.contains(container));
+            app.restart.retain(|container| here.contains(container));
+        }
+        plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, stage);
+        self.make_keys();
     }
 }
 
@@ -227,8 +232,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                 let (Some(seen), Some(subject)) = (self.known.seen(container), subject) else {
                     return no_longer_wanted();
                 };
-                let joined = BTreeMap::new();
-                let introduction = Introduction::default();
+                let (joined, introduction) = (BTreeMap::new(), Introduction::default());
                 let Some(new) = subject.new_container(service, &seen.release, &joined, &introduction) else {
                     return no_longer_wanted();
                 };

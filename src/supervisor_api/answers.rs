@@ -34,11 +34,10 @@ pub(super) fn failed_v1(status: StatusCode, why: &str) -> Response {
 }
 
 /// The response to an order that was not followed: 423 if a lock or a hold forbids it, 404 if there is no such thing.
-pub(super) fn not_followed(answer: &Answer) -> Option<Response> {
+pub(super) fn not_followed(answer: &Answer) -> Response {
     match answer {
-        Answer::Done(_) => None,
-        Answer::Held(why) => Some(failed(StatusCode::LOCKED, why)),
-        Answer::NotFound(why) => Some(text(StatusCode::NOT_FOUND, why)),
-        Answer::Refused(why) => Some(failed(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Answer::Held(why) => failed(StatusCode::LOCKED, why),
+        Answer::NotFound(why) => text(StatusCode::NOT_FOUND, why),
+        Answer::Refused(why) | Answer::Done(why) => failed(StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::listen::{self, Admission, Limits, Listener};
-use crate::model::Door;
+use crate::model::{Door, OfService, Order};
 
 use super::Supervisor;
 use super::request::LARGEST_BODY;
@@ -36,11 +37,16 @@ const LIMITS: Limits = Limits {
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(60);
 
+/// How long a service has to read its new key.
+const TO_READ: Duration = Duration::from_secs(2);
+
 /// Serves the API until `stop` is cancelled, or no more news can come. Waits without waking up while nothing changes and
 /// every door is open.
 pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
     let mut view = supervisor.view.clone();
     let (mut open, mut servers) = (BTreeMap::<Door, CancellationToken>::new(), JoinSet::new());
+    let (restarts, mut outdated) = mpsc::channel(8);
+    let mut restarting = JoinSet::new();
     let (mut failed, mut again) = (BTreeMap::<Door, String>::new(), SOON);
     loop {
         let wanted = view.borrow_and_update().doors.clone();
@@ -63,7 +69,7 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
                     info!(%at, "the supervisor API is open");
                     failed.remove(&door);
                     let serving = stop.child_token();
-                    let routes = router(supervisor.clone(), &door);
+                    let routes = router(supervisor.clone(), restarts.clone(), &door);
                     servers.spawn(listen::serve(
                         listener,
                         routes,
@@ -84,12 +90,26 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
             changed = view.changed() => if changed.is_err() {
                 break;
             },
+            Some(service) = outdated.recv() => {
+                restarting.spawn(restart_later(supervisor.clone(), service));
+            }
+            Some(_) = restarting.join_next() => {}
             Some(_) = servers.join_next() => {}
             () = tokio::time::sleep(again), if !failed.is_empty() => {}
         }
     }
     open.values().for_each(CancellationToken::cancel);
     while servers.join_next().await.is_some() {}
+}
+
+/// Restarts a service whose container has a key that is no longer good, once the service has had the time to read the new
+/// one. A lock or a hold may forbid it; then the container is created again before its next start.
+async fn restart_later(supervisor: Supervisor, service: OfService) {
+    tokio::time::sleep(TO_READ).await;
+    let (answer, answered) = oneshot::channel();
+    if supervisor.orders.send((Order::Restart { service, is_forced: false }, answer)).await.is_ok() {
+        _ = answered.await;
+    }
 }
 
 /// Logs once why a door cannot be opened.

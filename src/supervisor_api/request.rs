@@ -25,19 +25,21 @@ impl Parameters {
         query: Option<&str>,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<Self, Response> {
+    ) -> Result<Self, Box<Response>> {
+        let refused = |status, why: &str| Box::new(failed(status, why));
         let bytes = admitted.read(body, LARGEST_BODY).await.map_err(|why| match why {
-            Unread::TooLarge => {
-                failed(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body has more than {LARGEST_BODY} bytes"))
-            }
-            Unread::TooSlow => failed(StatusCode::REQUEST_TIMEOUT, &why.to_string()),
-            Unread::Busy => failed(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
-            Unread::Broken => failed(StatusCode::BAD_REQUEST, &why.to_string()),
+            Unread::TooLarge => refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                &format!("the body has more than {LARGEST_BODY} bytes"),
+            ),
+            Unread::TooSlow => refused(StatusCode::REQUEST_TIMEOUT, &why.to_string()),
+            Unread::Busy => refused(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+            Unread::Broken => refused(StatusCode::BAD_REQUEST, &why.to_string()),
         })?;
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let is_form = kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
         Self::parse(query.unwrap_or_default(), &bytes, is_form)
-            .map_err(|why| failed(StatusCode::BAD_REQUEST, &why))
+            .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))
     }
 
     /// Parses the parameters. A body of any type that looks like a form is one, because wget sends JSON as a form.

@@ -7,31 +7,44 @@ use crate::model::Power;
 /// What a request asks for. Apps are named by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Row {
+    /// These two need no key.
     Ping,
     Healthy,
-    NewKey,
-    Update,
-    Power(Power),
-    /// The number of the app is in the body.
-    RestartV1,
-    PurgeV1,
+    Show(Show),
+    Change(Change),
+    /// A row that this agent does not have, and why.
+    Missing(&'static str),
+}
+
+/// A row that only shows something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
     Device,
     /// The only service of an app.
     Single(u64),
-    StopSingle(u64),
-    StartSingle(u64),
-    Service(Verb, u64),
-    Restart(u64),
-    Purge(u64),
     Apps,
     App(u64),
     Status,
     Version,
     Containers,
     DeviceName,
+}
+
+/// A row that changes something, or asks the cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    NewKey,
+    Update,
+    Power(Power),
+    /// The number of the app is in the body.
+    RestartV1,
+    PurgeV1,
+    /// The only service of an app.
+    Single(Verb, u64),
+    Service(Verb, u64),
+    Restart(u64),
+    Purge(u64),
     CleanUp,
-    /// A row that this agent does not have, and why.
-    Missing(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,39 +55,6 @@ pub(super) enum Verb {
 }
 
 impl Row {
-    /// Returns `true` if no key is needed.
-    pub(super) fn is_open(self) -> bool {
-        matches!(self, Self::Ping | Self::Healthy)
-    }
-
-    /// Returns `true` if it changes something, or asks the cloud.
-    pub(super) fn is_change(self) -> bool {
-        match self {
-            Self::Ping
-            | Self::Healthy
-            | Self::Device
-            | Self::Single(_)
-            | Self::Apps
-            | Self::App(_)
-            | Self::Status
-            | Self::Version
-            | Self::Containers
-            | Self::DeviceName
-            | Self::Missing(_) => false,
-            Self::NewKey
-            | Self::Update
-            | Self::Power(_)
-            | Self::RestartV1
-            | Self::PurgeV1
-            | Self::StopSingle(_)
-            | Self::StartSingle(_)
-            | Self::Service(..)
-            | Self::Restart(_)
-            | Self::Purge(_)
-            | Self::CleanUp => true,
-        }
-    }
-
     /// Returns the row of a request; `None` if there is none.
     pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -82,39 +62,40 @@ impl Row {
         let row = match (method.as_str(), parts.as_slice()) {
             ("GET", ["ping"]) => Self::Ping,
             ("GET", ["v1", "healthy"]) => Self::Healthy,
-            ("POST", ["v1", "regenerate-api-key"]) => Self::NewKey,
-            ("POST", ["v1", "update"]) => Self::Update,
-            ("POST", ["v1", "reboot"]) => Self::Power(Power::Reboot),
-            ("POST", ["v1", "shutdown"]) => Self::Power(Power::Off),
-            ("POST", ["v1", "restart"]) => Self::RestartV1,
-            ("POST", ["v1", "purge"]) => Self::PurgeV1,
-            ("GET", ["v1", "device"]) => Self::Device,
-            ("GET", ["v1", "apps", app]) => Self::Single(number(app)?),
-            ("POST", ["v1", "apps", app, "stop"]) => Self::StopSingle(number(app)?),
-            ("POST", ["v1", "apps", app, "start"]) => Self::StartSingle(number(app)?),
-            ("GET", ["v2", "applications", "state"]) => Self::Apps,
-            ("GET", ["v2", "applications", app, "state"]) => Self::App(number(app)?),
-            ("POST", ["v2", "applications", app, verb]) => Self::of_app(number(app)?, verb)?,
-            ("GET", ["v2", "state", "status"]) => Self::Status,
-            ("GET", ["v2", "version"]) => Self::Version,
-            ("GET", ["v2", "containerId"]) => Self::Containers,
-            ("GET", ["v2", "device", "name"]) => Self::DeviceName,
-            ("GET", ["v2", "cleanup-volumes"]) => Self::CleanUp,
+            ("POST", ["v1", "regenerate-api-key"]) => Self::Change(Change::NewKey),
+            ("POST", ["v1", "update"]) => Self::Change(Change::Update),
+            ("POST", ["v1", "reboot"]) => Self::Change(Change::Power(Power::Reboot)),
+            ("POST", ["v1", "shutdown"]) => Self::Change(Change::Power(Power::Off)),
+            ("POST", ["v1", "restart"]) => Self::Change(Change::RestartV1),
+            ("POST", ["v1", "purge"]) => Self::Change(Change::PurgeV1),
+            ("GET", ["v1", "device"]) => Self::Show(Show::Device),
+            ("GET", ["v1", "apps", app]) => Self::Show(Show::Single(number(app)?)),
+            ("POST", ["v1", "apps", app, "stop"]) => Self::Change(Change::Single(Verb::Stop, number(app)?)),
+            ("POST", ["v1", "apps", app, "start"]) => Self::Change(Change::Single(Verb::Start, number(app)?)),
+            ("GET", ["v2", "applications", "state"]) => Self::Show(Show::Apps),
+            ("GET", ["v2", "applications", app, "state"]) => Self::Show(Show::App(number(app)?)),
+            ("POST", ["v2", "applications", app, verb]) => Self::Change(of_app(number(app)?, verb)?),
+            ("GET", ["v2", "state", "status"]) => Self::Show(Show::Status),
+            ("GET", ["v2", "version"]) => Self::Show(Show::Version),
+            ("GET", ["v2", "containerId"]) => Self::Show(Show::Containers),
+            ("GET", ["v2", "device", "name"]) => Self::Show(Show::DeviceName),
+            ("GET", ["v2", "cleanup-volumes"]) => Self::Change(Change::CleanUp),
             (method, parts) => Self::Missing(missing(method, parts)?),
         };
         Some(row)
     }
+}
 
-    fn of_app(app: u64, verb: &str) -> Option<Self> {
-        Some(match verb {
-            "restart" => Self::Restart(app),
-            "purge" => Self::Purge(app),
-            "restart-service" => Self::Service(Verb::Restart, app),
-            "stop-service" => Self::Service(Verb::Stop, app),
-            "start-service" => Self::Service(Verb::Start, app),
-            _ => return None,
-        })
-    }
+/// Returns the row of version 2 that changes an app.
+fn of_app(app: u64, verb: &str) -> Option<Change> {
+    Some(match verb {
+        "restart" => Change::Restart(app),
+        "purge" => Change::Purge(app),
+        "restart-service" => Change::Service(Verb::Restart, app),
+        "stop-service" => Change::Service(Verb::Stop, app),
+        "start-service" => Change::Service(Verb::Start, app),
+        _ => return None,
+    })
 }
 
 /// Returns why this agent does not have a row of balena's.
@@ -146,13 +127,17 @@ mod tests {
         let row = |method: &str, path: &str| Row::of(&method.parse().unwrap(), path);
         for (method, path, expected) in [
             ("GET", "/ping", Some(Row::Ping)),
-            ("POST", "/v1/shutdown", Some(Row::Power(Power::Off))),
-            ("GET", "/v1/apps/7", Some(Row::Single(7))),
-            ("POST", "/v1/apps/7/stop", Some(Row::StopSingle(7))),
-            ("POST", "/v2/applications/7/restart-service", Some(Row::Service(Verb::Restart, 7))),
-            ("POST", "/v2/applications/7/purge/", Some(Row::Purge(7))),
-            ("GET", "/v2/applications/state", Some(Row::Apps)),
-            ("GET", "/v2/applications/7/state", Some(Row::App(7))),
+            ("POST", "/v1/shutdown", Some(Row::Change(Change::Power(Power::Off)))),
+            ("GET", "/v1/apps/7", Some(Row::Show(Show::Single(7)))),
+            ("POST", "/v1/apps/7/stop", Some(Row::Change(Change::Single(Verb::Stop, 7)))),
+            (
+                "POST",
+                "/v2/applications/7/restart-service",
+                Some(Row::Change(Change::Service(Verb::Restart, 7))),
+            ),
+            ("POST", "/v2/applications/7/purge/", Some(Row::Change(Change::Purge(7)))),
+            ("GET", "/v2/applications/state", Some(Row::Show(Show::Apps))),
+            ("GET", "/v2/applications/7/state", Some(Row::Show(Show::App(7)))),
             ("POST", "/ping", None),
             ("GET", "/v1/restart", None),
             ("GET", "/v2/applications/x/state", None),

@@ -14,7 +14,7 @@ use super::Supervisor;
 use super::actions::{NO_APP, SINGLE_ONLY, find_app, out_of_scope};
 use super::answers::{document, failed, success, text};
 use super::request::Parameters;
-use super::rows::Row;
+use super::rows::Show;
 
 /// From what the answers are made.
 pub(super) struct Shown<'a> {
@@ -24,25 +24,25 @@ pub(super) struct Shown<'a> {
     pub(super) client: &'a ApiClient,
 }
 
-/// Answers a row that shows something.
-pub(super) fn show(shown: &Shown<'_>, row: Row, parameters: &Parameters) -> Response {
-    match row {
-        Row::Device => document(StatusCode::OK, &shown.device()),
-        Row::Single(number) => shown.single(number),
-        Row::Apps => document(StatusCode::OK, &shown.apps()),
-        Row::App(number) => shown.app(number),
-        Row::Status => success(shown.status()),
-        Row::Version => success(json!({ "version": shown.supervisor.version })),
-        Row::Containers => shown.containers(parameters),
-        Row::DeviceName => {
-            let name = shown.report.delivered.as_ref().map(|delivered| delivered.target.device_name.as_str());
-            success(json!({ "deviceName": name.unwrap_or_default() }))
-        }
-        _ => text(StatusCode::NOT_FOUND, "nothing to show"),
-    }
-}
-
 impl<'a> Shown<'a> {
+    /// Answers a row that shows something.
+    pub(super) fn show(&self, show: Show, parameters: &Parameters) -> Response {
+        match show {
+            Show::Device => document(StatusCode::OK, &self.device()),
+            Show::Single(number) => self.single(number),
+            Show::Apps => document(StatusCode::OK, &self.apps()),
+            Show::App(number) => self.app(number),
+            Show::Status => success(self.status()),
+            Show::Version => success(json!({ "version": self.supervisor.version })),
+            Show::Containers => self.containers(parameters),
+            Show::DeviceName => {
+                let name =
+                    self.report.delivered.as_ref().map(|delivered| delivered.target.device_name.as_str());
+                success(json!({ "deviceName": name.unwrap_or_default() }))
+            }
+        }
+    }
+
     fn may_see(&self, app: &AppId) -> bool {
         self.client.app == *app || self.supervisor.allowed.other_apps
     }
@@ -105,10 +105,8 @@ impl<'a> Shown<'a> {
             fields.insert("commit".to_owned(), json!(commit.to_string()));
         }
         let first = app.and_then(|app| app.services.first());
-        let status = first.map_or("Idle", |service| match service.status {
-            ServiceStatus::Running => "Idle",
-            other => other.as_str(),
-        });
+        let busy = first.filter(|service| service.status != ServiceStatus::Running);
+        let status = busy.map_or("Idle", |service| service.status.as_str());
         fields.insert("status".to_owned(), json!(status));
         let progress = first.and_then(|service| service.progress).map(|progress| progress.percent);
         fields.insert("download_progress".to_owned(), json!(progress));

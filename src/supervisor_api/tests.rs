@@ -138,6 +138,7 @@ impl Lab {
         Self::at(Door::loopback(), allowed, answers).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the tests' own tasks end with the tests")]
     async fn at(door: Door, allowed: Allowed, answers: Answers) -> Self {
         let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap().port();
