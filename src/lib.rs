@@ -25,5 +25,6 @@ pub mod project;
 pub mod reconcile;
 pub mod registry;
 pub mod store;
+pub mod supervisor_api;
 pub mod tar;
 pub mod wire;

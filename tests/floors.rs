@@ -39,6 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 4
     ("api", &["model", "exposition", "listen", "http"]),
+    ("supervisor_api", &["model", "listen"]),
     ("fleet", &["model", "wire", "exposition", "host", "http", "ownership", "listen", "postgres"]),
     (
         "daemon",
@@ -54,6 +55,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "reconcile",
             "registry",
             "store",
+            "supervisor_api",
             "wire",
         ],
     ),

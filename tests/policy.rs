@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cotter::engine::{Docker, DockerSettings, NewContainer, Operate};
-use cotter::model::{App, AppId, ContainerId, DeviceUuid, Instance, Policy, Release, TargetApp, WantedApp};
+use cotter::model::{
+    App, AppId, ContainerId, DeviceUuid, Instance, Introduction, Policy, Release, TargetApp, WantedApp,
+};
 use cotter::wire::target_v3;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -389,6 +391,7 @@ fn asked(docker: &Docker, requests: &Requests, release: &Release) -> Vec<(String
                     networks,
                     volumes,
                     joined: &joined,
+                    introduction: &Introduction::default(),
                 })
                 .await
                 .unwrap();

@@ -133,6 +133,7 @@ fn running(now: &Target, next: &Target) -> Observed {
             config_hash: None,
             name: "net".to_owned(),
             subnets: Vec::new(),
+            gateway: None,
         }];
         let service =
             |(n, (name, spec)): (usize, (&cotter::model::ServiceName, &cotter::model::ServiceSpec))| {
@@ -153,6 +154,9 @@ fn running(now: &Target, next: &Target) -> Observed {
                     ports: BTreeMap::new(),
                     networks: BTreeMap::new(),
                     joins: BTreeMap::new(),
+                    created: 0,
+                    introduced: None,
+                    is_outdated: false,
                 }
             };
         observed.services = release.services.iter().enumerate().map(service).collect();

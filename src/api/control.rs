@@ -214,7 +214,7 @@ async fn purge(State(control): State<Control>, Body(request): Body<PurgeRequest>
         return Err(reply("bad_request", why.to_owned()));
     }
     let (is_forced, is_dry) = (request.force, request.dry_run);
-    Ok(give(&control, Order::Purge(Purge { app, volume, is_forced, is_dry })).await)
+    Ok(give(&control, Order::Purge(Purge { app, volume, is_forced, is_dry, is_of_unused: false })).await)
 }
 
 /// Hands an order to the reconciler and waits for its answer. A client that disconnects before takes the order back.

@@ -69,6 +69,10 @@ pub(super) const KNOBS: &[Knob] = &[
     text("policy.network_volumes", None),
     text("policy.drivers", None),
     text("policy.runtimes", None),
+    text("policy.supervisor_api", None),
+    text("policy.balena_api", None),
+    text("policy.reboot", None),
+    text("policy.other_apps", None),
     text("policy.host_paths", Some("")),
     number("limits.apps", Some("200")),
     number("limits.services", Some("200")),
@@ -79,6 +83,7 @@ pub(super) const KNOBS: &[Knob] = &[
     number("limits.variables", Some("1000")),
     text("limits.environment", Some("1MiB")),
     number("limits.values", Some("100000")),
+    number("supervisor_api.port", Some("48484")),
     text("metrics.listen", Some("")),
     text("log.level", Some("info")),
 ];

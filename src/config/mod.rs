@@ -51,6 +51,8 @@ pub struct Config {
     pub stall_timeout: Duration,
     /// What releases may use of the device.
     pub policy: Policy,
+    /// The port of the supervisor API, at addresses that only containers reach.
+    pub supervisor_port: u16,
     /// TCP address that serves metrics in addition to the status socket; `None`: none.
     pub metrics_listen: Option<SocketAddr>,
     pub log_level: String,
@@ -218,6 +220,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, 5 * second, hour)?,
         policy: policy::policy(raw.policy, &engine_socket, limits::limits(raw.limits)?)?,
         engine_socket,
+        supervisor_port: count("supervisor_api.port", raw.supervisor_api.port, 1024..=65535)?,
         metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
         log_level: raw.log.level.unwrap_or_else(|| default_of("log.level").to_owned()),
     })

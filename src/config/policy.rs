@@ -38,6 +38,10 @@ pub(super) fn policy(
             Switch::NetworkVolumes => ("policy.network_volumes", &raw.network_volumes),
             Switch::Drivers => ("policy.drivers", &raw.drivers),
             Switch::Runtimes => ("policy.runtimes", &raw.runtimes),
+            Switch::SupervisorApi => ("policy.supervisor_api", &raw.supervisor_api),
+            Switch::BalenaApi => ("policy.balena_api", &raw.balena_api),
+            Switch::Reboot => ("policy.reboot", &raw.reboot),
+            Switch::OtherApps => ("policy.other_apps", &raw.other_apps),
         };
         if yes(key, given.as_deref())?.unwrap_or(preset.allows(switch)) {
             allowed.push(switch);

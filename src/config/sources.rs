@@ -58,6 +58,7 @@ pub(super) struct RawConfig {
     pub(super) heal: RawHeal,
     pub(super) policy: RawPolicy,
     pub(super) limits: RawLimits,
+    pub(super) supervisor_api: RawSupervisorApi,
     pub(super) metrics: RawMetrics,
     pub(super) log: RawLog,
 }
@@ -140,6 +141,10 @@ pub(super) struct RawPolicy {
     pub(super) network_volumes: Option<String>,
     pub(super) drivers: Option<String>,
     pub(super) runtimes: Option<String>,
+    pub(super) supervisor_api: Option<String>,
+    pub(super) balena_api: Option<String>,
+    pub(super) reboot: Option<String>,
+    pub(super) other_apps: Option<String>,
     pub(super) host_paths: Option<String>,
 }
 
@@ -155,6 +160,12 @@ pub(super) struct RawLimits {
     pub(super) variables: Option<usize>,
     pub(super) environment: Option<String>,
     pub(super) values: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSupervisorApi {
+    pub(super) port: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

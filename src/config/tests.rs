@@ -69,6 +69,7 @@ fn every_knob_is_read_from_environment_and_flag() {
             "policy.host_paths" => "/srv".to_owned(),
             "policy.preset" => "strict".to_owned(),
             key if key.starts_with("policy.") => "no".to_owned(),
+            "supervisor_api.port" => "9999".to_owned(),
             "update.disk_reserve" => "1GiB".to_owned(),
             "limits.environment" => "2KiB".to_owned(),
             "limits.values" => "2000".to_owned(),

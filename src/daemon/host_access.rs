@@ -12,13 +12,15 @@ use crate::engine::EngineError;
 use crate::host::{self, Bounds, Led, Locks};
 use crate::http::Http;
 use crate::model::{
-    Clock, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, NetworkSpec, Policy,
-    RangeTaken, RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet, Switch, VolumeName,
-    VolumeSpec, Window, WindowState, with_causes,
+    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError,
+    NetworkSpec, Policy, Power, RangeTaken, RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet,
+    Switch, VolumeName, VolumeSpec, Window, WindowState, with_causes,
 };
 use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 use crate::registry::{self, RegistryError, Unanswered};
 use crate::wire::policy;
+
+use super::apps_api;
 
 /// How long the resolution of a path may take.
 const TO_FOLLOW: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ pub struct Host {
     /// That of the present cloud.
     login: watch::Receiver<Option<RegistryLogin>>,
     policy: Policy,
+    /// What containers are told of the device, except its cloud.
+    device: DeviceFacts,
     /// Bounds the threads that wait for a hanging disk to one.
     following: Arc<Semaphore>,
 }
@@ -46,7 +50,15 @@ impl Host {
         policy: Policy,
     ) -> Self {
         let following = Arc::new(Semaphore::new(1));
-        Self { locks: Locks::new(services_dir(runtime_dir)), http, login, policy, following }
+        let device = DeviceFacts::default();
+        Self { locks: Locks::new(services_dir(runtime_dir)), http, login, policy, device, following }
+    }
+
+    /// Tells containers these facts of the device, and those of its cloud, as far as the owner allows.
+    #[must_use]
+    pub fn introduced_as(self, device: DeviceFacts) -> Self {
+        let supervisor_port = device.supervisor_port.filter(|_| self.policy.allows(Switch::SupervisorApi));
+        Self { device: DeviceFacts { supervisor_port, ..device }, ..self }
     }
 
     /// Returns which paths of this host releases may mount.
@@ -168,6 +180,25 @@ impl HostAccess for Host {
         taken.map_or(Ok(()), |route| {
             Err(RangeTaken { asked: ranges.to_vec(), network: route.what, range: route.range })
         })
+    }
+
+    fn device(&self) -> DeviceFacts {
+        let login = self.login.borrow();
+        let login = login.as_ref().filter(|_| self.policy.allows(Switch::BalenaApi));
+        let cloud = login.map(|login| (login.cloud.clone(), login.password.clone()));
+        DeviceFacts { cloud, ..self.device.clone() }
+    }
+
+    fn new_key(&self) -> Option<ApiKey> {
+        apps_api::new_key()
+    }
+
+    async fn end_run(&self, power: Power) -> Result<(), String> {
+        host::end_run(match power {
+            Power::Reboot => "reboot",
+            Power::Off => "poweroff",
+        })
+        .await
     }
 
     async fn measure_image(&self, image: &ImageRef, architecture: &str) -> Result<ImageSize, Unmeasured> {

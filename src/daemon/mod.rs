@@ -4,14 +4,16 @@
 //! | --- | --- | --- |
 //! | poller | the cloud, `poll_now` | `target`, `cloud` |
 //! | watcher | the engine's events | `wakeups` |
-//! | reconciler | `target`, `wakeups`, `orders` | engine, store, `report`, `outlook`, `events` |
+//! | reconciler | `target`, `wakeups`, `orders` | engine, store, `report`, `outlook`, `events`, `api_view` |
 //! | reporter | `report` | the cloud |
 //! | status | `report`, `cloud`, `target`, `outlook`, `events`, the engine's logs | the status socket |
 //! | metrics | as status, but for logs | a TCP address, if one is set |
 //! | control | the control socket | `orders`, `poll_now`, `move_now` |
+//! | supervisor API | `api_view`, `report`, the doors of containers | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 //! | lock folders | the lock folders | – |
 
+mod apps_api;
 mod host_access;
 mod joining;
 mod leave;
@@ -38,7 +40,9 @@ use crate::config::{Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::http::{Failure, Http};
-use crate::model::{Alert, CloudReport, Delivered, Events, Ledger, Report, WindowState, exposed_host};
+use crate::model::{
+    Alert, ApiView, CloudReport, Delivered, Events, Ledger, Report, WindowState, exposed_host,
+};
 use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
@@ -92,6 +96,7 @@ struct Wires {
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<Situation>>>,
     events: watch::Sender<Events>,
+    api_view: watch::Sender<ApiView>,
     orders: mpsc::Sender<Command>,
     poll_now: Arc<Notify>,
     move_now: Arc<Notify>,
@@ -129,6 +134,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
         report: watch::Sender::new(Report::remembered(&remembered.ledger, in_force.is_some())),
         outlook: watch::Sender::new(None),
         events: watch::Sender::new(Events::default()),
+        api_view: watch::Sender::new(ApiView::default()),
         orders,
         poll_now: Arc::new(Notify::new()),
         move_now: Arc::new(Notify::new()),
@@ -143,6 +149,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let login =
         watch::Sender::new(cloud.as_ref().map(|cloud| talk::login(cloud, &identity.in_force(&settings).0)));
     let host = Host::new(&config.runtime_dir, http.clone(), login.subscribe(), config.policy.clone());
+    let host = host.introduced_as(apps_api::device_facts(&config, config.cloud.as_ref(), &identity.uuid));
     let docker = Arc::new(engine(&config));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
@@ -218,7 +225,7 @@ async fn sockets(config: &Config) -> Result<(UnixListener, UnixListener), Daemon
     Ok((status, control))
 }
 
-/// Serves the status and the control socket.
+/// Serves the status and the control socket, and the API of apps.
 fn spawn_sockets(
     tasks: &mut JoinSet<()>,
     (status, control): (UnixListener, UnixListener),
@@ -259,6 +266,7 @@ fn spawn_sockets(
         new_id: || host::random_hex(8).ok(),
     };
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
+    apps_api::spawn(tasks, wires.api_view.subscribe(), config, wires, stop);
 }
 
 fn http(config: &Config) -> Result<Http, Failure> {
@@ -290,6 +298,7 @@ fn spawn_reconciler(
         report: wires.report.clone(),
         outlook: wires.outlook.clone(),
         events: wires.events.clone(),
+        api_view: wires.api_view.clone(),
     };
     let settings = Settings {
         plan: Arc::new(config.plan.clone()),

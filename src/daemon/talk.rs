@@ -35,6 +35,7 @@ pub(super) struct Talk {
 /// Returns the device's login to the registries of its cloud.
 pub(super) fn login(cloud: &CloudConfig, identity: &Identity) -> RegistryLogin {
     RegistryLogin {
+        cloud: cloud.endpoint.clone(),
         username: format!("d_{}", identity.uuid),
         password: identity.device_key.clone(),
         registries: cloud::registries(&cloud.endpoint, &cloud.registries),

@@ -15,6 +15,7 @@ use serde_json::Value;
 pub(super) struct Summary {
     pub(super) id: String,
     pub(super) names: Option<Vec<String>>,
+    pub(super) created: Value,
     pub(super) image: String,
     #[serde(rename = "ImageID")]
     pub(super) image_id: String,
@@ -155,6 +156,7 @@ pub(super) struct LogConfig {
 pub(super) struct Network {
     pub(super) name: String,
     pub(super) id: String,
+    pub(super) driver: String,
     pub(super) labels: Option<HashMap<String, String>>,
     #[serde(rename = "IPAM")]
     pub(super) ipam: Option<Ipam>,
@@ -171,6 +173,7 @@ pub(super) struct Ipam {
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Range {
     pub(super) subnet: Option<String>,
+    pub(super) gateway: Option<String>,
 }
 
 /// An image in the engine's list.

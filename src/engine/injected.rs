@@ -48,6 +48,7 @@ fn environment(new: NewContainer<'_>) -> Vec<(String, String)> {
         }
     }
     // Software reads its user name here. The value of an author who sets another user is kept.
+    all.extend(new.introduction.variables.iter().cloned());
     if new.spec.user.is_none() {
         all.push(("USER".to_owned(), "root".to_owned()));
     }

@@ -35,9 +35,9 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, AppId, Commit, ContainerId, FailedProbe, HeldPort, ImageRef, LastEnd, NetworkId, NetworkName,
-    NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass, ServiceName,
-    ServiceSpec, VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, Door, FailedProbe, HeldPort, ImageRef, Introduction, LastEnd, NetworkId,
+    NetworkName, NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass,
+    ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -59,6 +59,8 @@ pub struct NewContainer<'a> {
     pub volumes: &'a BTreeMap<VolumeName, VolumeSpec>,
     /// The containers of the services whose namespaces the spec joins.
     pub joined: &'a BTreeMap<ServiceName, ContainerId>,
+    /// What it is told about its device.
+    pub introduction: &'a Introduction,
 }
 
 /// What an engine reports about itself.
@@ -170,6 +172,13 @@ pub trait Inspect: Send + Sync {
     ///
     /// As [`EngineError`] says.
     fn volumes(&self) -> impl Future<Output = Result<Vec<OwnVolume>, EngineError>> + Send;
+
+    /// Returns the host's address on the engine's default bridge, and its ranges; `None` if there is no such bridge.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn default_bridge(&self) -> impl Future<Output = Result<Option<Door>, EngineError>> + Send;
 
     /// A stream with one item whenever a container of ours starts, ends, is removed or changes its health.
     ///

@@ -1,16 +1,17 @@
 //! Translates the engine's lists into observations. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Commit, ContainerId, ContainerState, FailedProbe, Health, HeldPort, ImageRef, LastEnd, Namespace,
-    NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName, SpecHash,
-    VolumeName,
+    AppId, Commit, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, ImageRef, LastEnd,
+    Namespace, NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName,
+    SpecHash, VolumeName,
 };
 
 use super::RunRecord;
-use super::answers::{Endpoint, Image, Inspected, Network, State, Summary, Volume};
+use super::answers::{Endpoint, Image, Inspected, Network, Range, State, Summary, Volume};
 use super::docker_spec::{PARKED, PARTIAL, label};
 
 impl Inspected {
@@ -129,6 +130,9 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
         last_end,
         networks,
         joins: text(label::JOINS).map(joins).unwrap_or_default(),
+        created: summary.created.as_i64().unwrap_or_default(),
+        introduced: text(label::INTRODUCED).filter(|text| !text.is_empty()).map(str::to_owned),
+        is_outdated: false,
         status,
         ports,
     })
@@ -259,6 +263,7 @@ fn health(status: &str) -> Health {
 
 /// Translates a network of ours; `None` as for containers.
 pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
+    let gateway = gateway(&network);
     let labels = network.labels.unwrap_or_default();
     let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
     Some(ObservedNetwork {
@@ -268,7 +273,42 @@ pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
         config_hash: labels.get(label::NETWORK_CONFIG).cloned(),
         name: network.name,
         subnets: ranges.filter_map(|range| range.subnet).collect(),
+        gateway,
     })
+}
+
+/// Returns the host's own address on a network, an IPv4 address if there is one. Docker does not list the gateway of a
+/// range without one; it is then the first address of the range. On other networks than bridges the gateway is another
+/// machine.
+fn gateway(network: &Network) -> Option<IpAddr> {
+    if network.driver != "bridge" {
+        return None;
+    }
+    let ranges = network.ipam.as_ref()?.config.iter().flatten();
+    let own = |range: &Range| {
+        let given = range.gateway.as_deref().map(|text| text.split('/').next().unwrap_or(text));
+        given
+            .filter(|text| !text.is_empty())
+            .map_or_else(|| first_address(range.subnet.as_deref()?), |text| text.parse().ok())
+    };
+    let mut found: Vec<IpAddr> = ranges.filter_map(own).collect();
+    found.sort_by_key(IpAddr::is_ipv6);
+    found.into_iter().next()
+}
+
+/// The first address of a range of IPv4 that a machine can have.
+fn first_address(range: &str) -> Option<IpAddr> {
+    let (network, prefix) = range.split_once('/')?;
+    let (network, prefix): (Ipv4Addr, u32) = (network.parse().ok()?, prefix.parse().ok()?);
+    let mask = u32::MAX.checked_shl(32_u32.checked_sub(prefix)?).unwrap_or(0);
+    Some(Ipv4Addr::from((u32::from(network) & mask) | 1).into())
+}
+
+/// The engine's default bridge, if it is in the list.
+pub(super) fn default_bridge(networks: &[Network]) -> Option<Door> {
+    let bridge = networks.iter().find(|network| network.name == "bridge" || network.name == "podman")?;
+    let ranges = bridge.ipam.as_ref()?.config.iter().flatten();
+    Some(Door { address: gateway(bridge)?, peers: ranges.filter_map(|range| range.subnet.clone()).collect() })
 }
 
 /// Translates our volumes, each with the containers that mount it. Volumes without our labels are left out.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    App, AppId, Commit, ContainerId, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName,
-    VolumeSpec,
+    App, AppId, Commit, ContainerId, Introduction, NetworkName, NetworkSpec, ServiceName, ServiceSpec,
+    VolumeName, VolumeSpec,
 };
 
 use super::NewContainer;
@@ -17,6 +17,7 @@ pub(super) struct Sample {
     networks: BTreeMap<NetworkName, NetworkSpec>,
     volumes: BTreeMap<VolumeName, VolumeSpec>,
     joined: BTreeMap<ServiceName, ContainerId>,
+    pub(super) introduction: Introduction,
 }
 
 impl Sample {
@@ -25,11 +26,12 @@ impl Sample {
         let app = App { id, number: 7, name: "demo".to_owned() };
         let (release, service) = (Commit::parse("abc").unwrap(), ServiceName::parse(service).unwrap());
         let (networks, volumes, joined) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { app, release, service, networks, volumes, joined }
+        let introduction = Introduction::default();
+        Self { app, release, service, networks, volumes, joined, introduction }
     }
 
     pub(super) fn container<'a>(&'a self, spec: &'a ServiceSpec) -> NewContainer<'a> {
-        let Self { app, release, service, networks, volumes, joined } = self;
-        NewContainer { app, release, service, spec, networks, volumes, joined }
+        let Self { app, release, service, networks, volumes, joined, introduction } = self;
+        NewContainer { app, release, service, spec, networks, volumes, joined, introduction }
     }
 }

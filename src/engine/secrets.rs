@@ -54,6 +54,8 @@ impl Secrets {
     /// The secrets of a container, and of the volumes and networks of its release.
     pub(super) fn of(new: NewContainer<'_>) -> Self {
         let mut secrets = Self::of_service(new.spec, new.volumes.values());
+        let keys = new.introduction.variables.iter().filter(|(name, _)| name.ends_with("_API_KEY"));
+        secrets.environment.extend(keys.cloned());
         new.networks.values().for_each(|spec| secrets.add_network(spec));
         let names =
             new.volumes.keys().map(|name| name.as_str()).chain(new.networks.keys().map(|n| n.as_str()));

@@ -59,6 +59,17 @@ pub async fn is_clock_synced() -> Option<bool> {
     }
 }
 
+/// Orders systemd to end the run of this machine, `reboot` or `poweroff`, and does not wait for it.
+///
+/// systemctl asks logind over D-Bus, which allows it to root without a capability.
+///
+/// # Errors
+///
+/// Why systemd does not do it.
+pub async fn end_run(how: &str) -> Result<(), String> {
+    ask("systemctl", &["--no-block", "--no-wall", how]).await.map(drop)
+}
+
 /// The state of a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {

@@ -19,7 +19,7 @@ use crate::model::text::one_line;
 
 pub use address::reached_at;
 pub use clock::{trust, window};
-pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
+pub use condition::{Memory, Unit, ask, end_run, is_clock_synced, keeps_journal, memory, power, unit};
 pub use disk::{Disk, disk_of, free};
 pub use locks::{Locks, MOST_BYTES, MOST_FILES, Space, space};
 pub use needs::lacks;
@@ -74,6 +74,14 @@ pub fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random)?;
     Ok(random.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Returns the name and version of the operating system, e.g. `Debian GNU/Linux 12 (bookworm)`.
+#[must_use]
+pub fn os_name() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(one_line(name.trim().trim_matches(['"', '\'']))).filter(|name| !name.is_empty())
 }
 
 /// Returns the id of this boot; empty if the kernel does not report it.

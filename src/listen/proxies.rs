@@ -47,7 +47,9 @@ impl FromStr for Network {
 }
 
 impl Network {
-    fn has(self, address: IpAddr) -> bool {
+    /// Returns `true` if the network has the address.
+    #[must_use]
+    pub fn has(self, address: IpAddr) -> bool {
         bits(address) & mask(self.prefix) == self.bits
     }
 }

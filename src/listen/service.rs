@@ -24,7 +24,6 @@ pub enum Admission {
     ByUser { busy: fn() -> Response<Body> },
     /// The routes admit it, with [`Visit::admit`]. A request that no route admits is still answered, but its body is never
     /// read.
-    #[cfg(any(feature = "server", test))]
     ByRoutes,
 }
 
@@ -60,7 +59,6 @@ impl Service<Request<Incoming>> for Routes {
         // such connection is closed.
         let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
         let refused = match self.admission {
-            #[cfg(any(feature = "server", test))]
             Admission::ByRoutes => None,
             Admission::ByUser { busy } => {
                 let rank = if visit.is_privileged() { Rank::Privileged } else { Rank::Ordinary };

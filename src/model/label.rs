@@ -12,6 +12,12 @@ const OF_BALENA: [&str; 5] = [
     "io.balena.supervised",
 ];
 
+/// Returns `true` if the value of a label `io.balena.features.*` switches the feature on.
+#[must_use]
+pub fn is_yes(value: &str) -> bool {
+    matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "true" | "on")
+}
+
 /// Returns `true` if only the agent may write a label of this name. The agent recognises its own containers and networks
 /// by such labels, so it must not believe one that an author wrote.
 #[must_use]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppId, ContainerId, Download, EvidenceBook, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash,
+    ApiKey, AppId, ContainerId, Download, EvidenceBook, History, ImageRef, Release, ReleaseKey, ServiceName,
+    SpecHash,
 };
 
 /// The memory of the device. Every change is saved to the store before the agent acts on it.
@@ -111,6 +112,9 @@ pub struct AppLedger {
     /// The release that an operator lets pass locks and windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<ReleaseKey>,
+    /// The keys of its services for the supervisor API.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub api_keys: BTreeMap<ServiceName, ApiKey>,
 }
 
 /// The last start of a container that joins namespaces, and the last starts of the containers that it joined then, in the

@@ -8,6 +8,8 @@ use super::ImageRef;
 /// The device's login, and the hosts of the registries of its cloud. No other host gets the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryLogin {
+    /// The URL of the device's cloud.
+    pub cloud: String,
     pub username: String,
     pub password: String,
     /// `host` or `host:port`. `.domain` means every host below a domain, and `http://host` a host without TLS.
@@ -90,7 +92,12 @@ mod tests {
     fn the_key_is_sent_only_to_the_registries_of_the_cloud() {
         let registries = [".example.com", "127.0.0.1:5000", "images.example.org", "http://lan.example:5000"];
         let registries = registries.map(str::to_owned).into();
-        let login = RegistryLogin { username: "d_1".into(), password: "hunter2".into(), registries };
+        let login = RegistryLogin {
+            cloud: String::new(),
+            username: "d_1".into(),
+            password: "hunter2".into(),
+            registries,
+        };
         for (image, is_for) in [
             ("registry2.example.com/v2/abc", true),
             ("registry2.example.com:443/v2/abc", true),

@@ -22,6 +22,7 @@ mod host_need;
 mod id;
 mod identity;
 mod image;
+mod introduction;
 mod isolation;
 mod label;
 mod ledger;
@@ -72,8 +73,11 @@ pub use id::{
 };
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
+pub use introduction::{
+    Access, ApiClient, ApiContainer, ApiKey, ApiView, DeviceFacts, Door, Introduction, Power,
+};
 pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
-pub use label::is_own_label;
+pub use label::{is_own_label, is_yes};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
 pub use login::{RegistryLogin, RegistryPass};

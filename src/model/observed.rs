@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::names::Names;
@@ -51,6 +52,12 @@ pub struct ObservedService {
     pub networks: BTreeMap<String, Option<NetworkId>>,
     /// The containers whose namespaces it was created to join. They may not exist any more.
     pub joins: BTreeMap<Namespace, ContainerId>,
+    /// When it was created, in seconds since 1970; 0 if the engine does not report it.
+    pub created: i64,
+    /// What it was told about the supervisor API when it was created: [`super::Introduction::mark`].
+    pub introduced: Option<String>,
+    /// Whether that is not true any more, e.g. because its key was changed. Then it is created again before its next start.
+    pub is_outdated: bool,
 }
 
 impl Observed {
@@ -119,6 +126,8 @@ pub struct ObservedNetwork {
     pub name: String,
     /// Its address ranges, including those that the engine has chosen.
     pub subnets: Vec<String>,
+    /// The host's own address on it. `None` if it has none, or if the network is not a bridge of the engine.
+    pub gateway: Option<IpAddr>,
 }
 
 /// A named volume of ours. It is not part of an observation, and requested only before a removal.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hold, Lease};
+use super::{ApiKey, AppId, Hold, Lease, Power, ServiceName};
 
 /// An operator's order. Apps are named by uuid or name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,12 @@ pub enum Order {
     Purge(Purge),
     /// Let the wanted release pass locks and windows; `None`: of every app.
     Force { app: Option<String> },
+    /// Stop and start all services of an app.
+    RestartApp { app: AppId, is_forced: bool },
+    /// Give a service another key for the supervisor API. Its container is created again before its next start.
+    NewKey { app: AppId, service: ServiceName, key: ApiKey },
+    /// Reboot the host or switch it off.
+    Power { power: Power, is_forced: bool },
 }
 
 /// Which volumes to remove.
@@ -44,6 +50,8 @@ pub struct Purge {
     pub is_forced: bool,
     /// Whether to list only what would be removed.
     pub is_dry: bool,
+    /// Whether to leave out volumes that a container mounts or that a known release declares.
+    pub is_of_unused: bool,
 }
 
 /// A service, with its app if the name is not unique.
@@ -71,6 +79,9 @@ impl Order {
             Self::Unlock { .. } => "unlock",
             Self::Force { .. } => "force",
             Self::Purge(_) => "purge",
+            Self::RestartApp { .. } => "restart",
+            Self::NewKey { .. } => "new key",
+            Self::Power { power, .. } => power.verb(),
         }
     }
 }

@@ -25,11 +25,19 @@ pub enum Switch {
     Drivers,
     /// A runtime other than the engine's default, and annotations, which the runtime reads.
     Runtimes,
+    /// The supervisor API, for a service's own app: label `io.balena.features.supervisor-api`.
+    SupervisorApi,
+    /// The device's key for its cloud: label `io.balena.features.balena-api`.
+    BalenaApi,
+    /// Reboot and shutdown of the host, by the supervisor API.
+    Reboot,
+    /// Other apps of the device, by the supervisor API.
+    OtherApps,
 }
 
 impl Switch {
     /// All of them, in the order of the settings file.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Privileged,
         Self::HostNetwork,
         Self::HostNamespaces,
@@ -40,6 +48,10 @@ impl Switch {
         Self::NetworkVolumes,
         Self::Drivers,
         Self::Runtimes,
+        Self::SupervisorApi,
+        Self::BalenaApi,
+        Self::Reboot,
+        Self::OtherApps,
     ];
 
     /// The name of its setting in the section `policy`.
@@ -56,6 +68,10 @@ impl Switch {
             Self::NetworkVolumes => "network_volumes",
             Self::Drivers => "drivers",
             Self::Runtimes => "runtimes",
+            Self::SupervisorApi => "supervisor_api",
+            Self::BalenaApi => "balena_api",
+            Self::Reboot => "reboot",
+            Self::OtherApps => "other_apps",
         }
     }
 
@@ -70,7 +86,13 @@ impl Switch {
             | Self::Capabilities
             | Self::Features
             | Self::Runtimes => true,
-            Self::HostNetwork | Self::NetworkVolumes | Self::Drivers => false,
+            Self::HostNetwork
+            | Self::NetworkVolumes
+            | Self::Drivers
+            | Self::SupervisorApi
+            | Self::BalenaApi
+            | Self::Reboot
+            | Self::OtherApps => false,
         }
     }
 }

@@ -53,6 +53,11 @@ pub struct ReleaseKey {
 }
 
 impl Release {
+    /// Returns the volumes that it declares or mounts.
+    pub fn volumes_in_use(&self) -> impl Iterator<Item = &VolumeName> {
+        self.volumes.keys().chain(self.services.values().flat_map(ServiceSpec::volumes))
+    }
+
     /// Returns the key of this release.
     #[must_use]
     pub fn key(&self) -> ReleaseKey {

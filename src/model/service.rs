@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::label::is_yes;
 use super::names::Names;
 use super::{
     ContentFile, Healthcheck, ImageRef, Isolation, Limits, Logging, Namespace, NetworkName, Platform,
@@ -131,6 +132,15 @@ pub struct Ulimit {
 }
 
 impl ServiceSpec {
+    /// Returns `true` if it asks for a feature by a label, named without `io.balena.features.`.
+    #[must_use]
+    pub fn has_feature(&self, name: &str) -> bool {
+        let mut labels = self.labels.iter();
+        labels.any(|(label, value)| {
+            label.strip_prefix("io.balena.features.").is_some_and(|label| label == name) && is_yes(value)
+        })
+    }
+
     /// Returns the volumes that it mounts.
     pub fn volumes(&self) -> impl Iterator<Item = &VolumeName> {
         self.mounts.iter().filter_map(|mount| match &mount.source {

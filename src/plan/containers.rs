@@ -47,9 +47,12 @@ pub(super) fn start(at: &Situation, stage: &[Step], seen: &ObservedService) -> V
     fences.chain([Step::Start { app, service, container: seen.container.clone() }]).collect()
 }
 
-/// Stops a container and starts it again. In between it is reconnected if it has lost a network, because the engine
+/// Stops a container and starts it again. One that is outdated is removed instead, and the next plans create it again. In between it is reconnected if it has lost a network, because the engine
 /// would refuse to start it.
 pub(super) fn restart(at: &Situation, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
+    if seen.is_outdated {
+        return stop_and_remove(at, seen);
+    }
     let reconnect = seen.is_cut_off.then(|| reconnect(seen));
     std::iter::once(stop(at, seen)).chain(reconnect).chain(start(at, stage, seen)).collect()
 }

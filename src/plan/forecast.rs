@@ -156,6 +156,7 @@ impl Model {
             config_hash: config_hash.clone(),
             name: format!("{app}_{network}_{}", config_hash.as_deref().unwrap_or_default()),
             subnets: spec.ranges(),
+            gateway: None,
         })
     }
 
@@ -190,6 +191,9 @@ impl Model {
                 .map(|network| (network.name.clone(), None))
                 .collect(),
             joins: wanted.joins().filter_map(joined).collect(),
+            created: 0,
+            introduced: None,
+            is_outdated: false,
         })
     }
 

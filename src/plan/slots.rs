@@ -68,10 +68,12 @@ impl<'a> Slot<'a> {
     }
 
     /// The container, if it can never be used again and occupies its own name: the engine failed to remove it, or it
-    /// cannot be reconnected to a network that was created again.
+    /// cannot be reconnected to a network that was created again. Or if what it was told about the supervisor API is not
+    /// true any more.
     pub(super) fn broken(&self) -> Option<&'a ObservedService> {
         self.container.filter(|seen| {
             seen.state == ContainerState::Dead
+                || (seen.is_outdated && self.needs_start())
                 || (seen.is_cut_off && self.needs_start() && is_spent(self.app.at, &reconnect(seen)))
         })
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, RangeTaken,
-    RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
+    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError,
+    Power, RangeTaken, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
 
 /// Access to the host, to registries and to the lock files of apps.
@@ -98,6 +98,19 @@ pub trait HostAccess: Send + Sync + 'static {
         image: &ImageRef,
         architecture: &str,
     ) -> impl Future<Output = Result<ImageSize, Unmeasured>> + Send;
+
+    /// The facts of the device that new containers are told.
+    fn device(&self) -> DeviceFacts;
+
+    /// A new key for the supervisor API. `None`: the system has no random numbers.
+    fn new_key(&self) -> Option<ApiKey>;
+
+    /// Orders the host to reboot or to switch itself off, and does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// Why the host does not do it.
+    fn end_run(&self, power: Power) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Returns the credentials that the engine shows an image's registry to pull the image.
     ///

@@ -4,6 +4,7 @@
 //! the engine and in the ledger. What this module holds in memory (failed attempts, downloads) may be lost at any time.
 
 mod alerts;
+mod apps_api;
 mod attempts;
 mod clock_wait;
 mod counters;
@@ -42,8 +43,8 @@ use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger, Observed, Outcome, Plan,
-    PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
+    ApiView, Commit, ContainerId, Delivered, Door, EventKind, Events, Forecast, ImageRef, Ledger, Observed,
+    Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 use crate::plan;
 pub use crate::plan::Situation;
@@ -90,6 +91,8 @@ pub struct Channels {
     /// The situation from which a forecast is made. `None` at rest, and while the engine does not answer.
     pub outlook: watch::Sender<Option<Arc<Situation>>>,
     pub events: watch::Sender<Events>,
+    /// What the supervisor API knows of containers.
+    pub api_view: watch::Sender<ApiView>,
 }
 
 /// The input of a forecast. The task that asks for a forecast computes it, not the reconciler.
@@ -136,8 +139,9 @@ pub async fn run<E, M, H>(
         attempts: Attempts::default(),
         trials: Trials::default(),
         failures: Failures::default(),
+        bridge: None,
         saver: Saver::new(memory),
-        outbox: Outbox::new(channels.report, channels.outlook, channels.events),
+        outbox: Outbox::new(channels.report, channels.outlook, channels.events, channels.api_view),
     };
     writer.save_ledger().await; // writes nothing, unless opening the store left something outstanding
     let mut inputs = Inputs {
@@ -182,6 +186,8 @@ struct Reconciler<E, M, H> {
     attempts: Attempts,
     trials: Trials,
     failures: Failures,
+    /// The engine's default bridge, once a service that asks for the supervisor API needs it.
+    bridge: Option<Door>,
     saver: Saver<M>,
     outbox: Outbox,
 }
@@ -226,6 +232,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 self.note_engine();
                 self.facts.are_layers_old |= self.observed.images != observed.images;
                 self.observed = Arc::new(observed);
+                self.learn_bridge().await;
+                self.mark_outdated();
             }
             Err(error) => return self.lose_engine(&error),
         }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::engine::Operate;
-use crate::model::{Answer, AppId, AppLedger, Happening, Ledger, Order, What};
+use crate::model::{Answer, AppId, AppLedger, Happening, Ledger, Order, Power, What};
 use crate::plan;
 
 use super::{HostAccess, Memory, Reconciler};
@@ -23,6 +23,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         let followed = match order {
             Order::Purge(purge) => self.purge(purge).await,
+            Order::Power { power, .. } => self.end_run(order, *power).await,
             Order::Retry { .. }
             | Order::Rollback { .. }
             | Order::Hold(_)
@@ -33,6 +34,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             | Order::Lock(_)
             | Order::Renew { .. }
             | Order::Unlock { .. }
+            | Order::RestartApp { .. }
+            | Order::NewKey { .. }
             | Order::Force { .. } => self.follow(order).await,
         };
         self.outbox.note_order(self.host.now(), order, &followed);
@@ -61,13 +64,26 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
     }
 
+    /// Reboots the host or switches it off, unless a lock or a hold forbids it.
+    async fn end_run(&mut self, order: &Order, power: Power) -> Answer {
+        self.observe_host();
+        let (_, answer) = plan::apply_order(&self.situation(), order);
+        if !matches!(answer, Answer::Done(_)) {
+            return answer;
+        }
+        match self.host.end_run(power).await {
+            Ok(()) => Answer::Done(format!("{} is ordered", power.verb())),
+            Err(why) => Answer::Refused(format!("{} is not possible: {why}", power.verb())),
+        }
+    }
+
     async fn follow(&mut self, order: &Order) -> Answer {
         let is_held = self.ledger.hold.is_some();
         match (order, self.engine_link.error()) {
             (Order::Rollback { .. }, Some(error)) if !is_held => {
                 return Answer::Refused(format!("the release to go back to is not known: {error}"));
             }
-            (Order::Restart { .. }, Some(error)) => {
+            (Order::Restart { .. } | Order::RestartApp { .. }, Some(error)) => {
                 return Answer::Refused(format!("the running containers are not known: {error}"));
             }
             _ => {}
@@ -87,6 +103,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             | Order::Renew { .. }
             | Order::Unlock { .. }
             | Order::Purge(_)
+            | Order::Power { .. }
+            | Order::RestartApp { .. }
+            | Order::NewKey { .. }
             | Order::Force { .. } => {}
         }
         if ledger != *self.ledger {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::model::{Answer, AppId, EventKind, Events, Order, Outcome, Plan, Report, Step};
+use crate::model::{Answer, ApiView, AppId, EventKind, Events, Order, Outcome, Plan, Report, Step};
 use crate::plan::Situation;
 
 use super::alerts::{self, Alerts};
@@ -18,6 +18,7 @@ pub(super) struct Outbox {
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<Situation>>>,
     events: watch::Sender<Events>,
+    api_view: watch::Sender<ApiView>,
 }
 
 impl Outbox {
@@ -25,9 +26,10 @@ impl Outbox {
         report: watch::Sender<Report>,
         outlook: watch::Sender<Option<Arc<Situation>>>,
         events: watch::Sender<Events>,
+        api_view: watch::Sender<ApiView>,
     ) -> Self {
         let (counters, waiting_log, alerts) = Default::default();
-        Self { counters, waiting_log, alerts, report, outlook, events }
+        Self { counters, waiting_log, alerts, report, outlook, events, api_view }
     }
 
     /// The name of an app, as it was last published.
@@ -79,6 +81,15 @@ impl Outbox {
         self.report.send_if_modified(|old| {
             let is_changed = *old != report;
             *old = report;
+            is_changed
+        });
+    }
+
+    /// Publishes what the supervisor API knows of containers, if it has changed.
+    pub(super) fn publish_api_view(&self, view: ApiView) {
+        self.api_view.send_if_modified(|old| {
+            let is_changed = *old != view;
+            *old = view;
             is_changed
         });
     }

@@ -34,6 +34,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let has_outlook = !is_at_rest && self.engine_link.error().is_none();
         self.outbox.publish_outlook(has_outlook.then_some(at));
         self.outbox.publish(report);
+        self.outbox.publish_api_view(self.api_view());
         plan
     }
 

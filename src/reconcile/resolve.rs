@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::engine::NewContainer;
 use crate::model::{
-    App, AppId, Commit, ContainerId, Ledger, NetworkSpec, Observed, ObservedService, Release, ServiceName,
-    ServiceSpec, Step, Target, TargetApp,
+    App, AppId, Commit, ContainerId, Introduction, Ledger, NetworkSpec, Observed, ObservedService, Release,
+    ServiceName, ServiceSpec, Step, Target, TargetApp,
 };
 
 /// A step and its subject.
@@ -38,10 +38,12 @@ impl Subject<'_> {
         service: &'s ServiceName,
         commit: &'s Commit,
         joined: &'s BTreeMap<ServiceName, ContainerId>,
+        introduction: &'s Introduction,
     ) -> Option<NewContainer<'s>> {
         let Self::Service { owner, release, spec } = self else { return None };
         let (networks, volumes) = (&release.networks, &release.volumes);
-        Some(NewContainer { app: owner, release: commit, service, spec, networks, volumes, joined })
+        let app = owner;
+        Some(NewContainer { app, release: commit, service, spec, networks, volumes, joined, introduction })
     }
 }
 

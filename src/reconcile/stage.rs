@@ -10,11 +10,12 @@ use tracing::debug;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    App, AppId, ContainerId, ImageRef, LockError, Outcome, Platform, Release, ServiceName, ServiceSpec, Step,
-    Target, TargetApp, with_causes,
+    App, AppId, ContainerId, ImageRef, Introduction, LockError, Outcome, Platform, Release, ServiceName,
+    ServiceSpec, Step, Target, TargetApp, with_causes,
 };
 use crate::plan;
 
+use super::apps_api::AppsApi;
 use super::resolve::{Known, ResolvedStep, Subject};
 use super::{HostAccess, Memory, Reconciler};
 
@@ -24,12 +25,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// When `stop` is cancelled, services whose steps have begun run theirs to the end, and no other service begins.
     pub(super) async fn run_stage(&mut self, mut stage: Vec<Step>, stop: &CancellationToken) {
         self.collect_for_rejections(&mut stage).await;
-        let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
-        for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
-            app.stopped.retain(|container| here.contains(container));
-            app.restart.retain(|container| here.contains(container));
-        }
-        plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, &stage);
+        self.record_intent(&stage);
         self.save_ledger().await;
         let (downloads, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
@@ -52,6 +48,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             host: &*self.host,
             known: Known { target: &delivered.target, ledger: &self.ledger, observed: &self.observed },
             numbers: &numbers,
+            apps_api: AppsApi { device: self.host.device(), bridge: self.bridge.clone() },
         };
         let at_once = self.settings.plan.parallel_swaps.max(1);
         let outcomes: Vec<(Step, Outcome)> =
@@ -81,6 +78,17 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.note_time();
         }
         self.save_ledger().await;
+    }
+
+    /// Records in the ledger what a stage is about to do, with the keys of the containers that it creates.
+    fn record_intent(&mut self, stage: &[Step]) {
+        let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
+        for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
+            app.stopped.retain(|container| here.contains(container));
+            app.restart.retain(|container| here.contains(container));
+        }
+        plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, stage);
+        self.make_keys();
     }
 }
 
@@ -122,6 +130,7 @@ pub(super) struct StepRunner<'a, E, H> {
     pub(super) host: &'a H,
     pub(super) known: Known<'a>,
     numbers: &'a BTreeMap<AppId, u64>,
+    apps_api: AppsApi,
 }
 
 impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
@@ -215,7 +224,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                     let why = "a service whose namespaces it joins has no container".to_owned();
                     return Outcome::Retry { after: None, why };
                 };
-                let Some(new) = subject.new_container(service, release, &joined) else {
+                let introduction = self.apps_api.introduction(self.known, (app, service), of, spec);
+                let Some(new) = subject.new_container(service, release, &joined, &introduction) else {
                     return no_longer_wanted();
                 };
                 self.prepare_lock_folder(new.app, service);
@@ -225,8 +235,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                 let (Some(seen), Some(subject)) = (self.known.seen(container), subject) else {
                     return no_longer_wanted();
                 };
-                let joined = BTreeMap::new();
-                let Some(new) = subject.new_container(service, &seen.release, &joined) else {
+                let (joined, introduction) = (BTreeMap::new(), Introduction::default());
+                let Some(new) = subject.new_container(service, &seen.release, &joined, &introduction) else {
                     return no_longer_wanted();
                 };
                 engine.reconnect(container, new).await

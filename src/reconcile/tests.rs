@@ -13,15 +13,16 @@ use tokio_util::sync::CancellationToken;
 use super::{Channels, Command, EngineNews, Memory, SaveError, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
-    Answer, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef,
-    Instance, Ledger, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName,
-    NetworkSpec, Order, PlanSettings, Reason, Refusal, RefusedApp, Release, Report, RestartPolicy,
-    ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec,
-    WantedApp,
+    Answer, ApiView, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold,
+    ImageRef, Instance, Ledger, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,
+    NetworkName, NetworkSpec, Order, PlanSettings, Reason, Refusal, RefusedApp, Release, Report,
+    RestartPolicy, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec,
+    VolumeName, VolumeSpec, WantedApp,
 };
 use crate::store::StoreError;
 use host::Host;
 
+mod apps_api;
 mod around;
 mod downloads;
 mod evidence;
@@ -186,6 +187,7 @@ struct Lab {
     commands: mpsc::Sender<Command>,
     report: watch::Receiver<Report>,
     events: watch::Receiver<Events>,
+    api_view: watch::Receiver<ApiView>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -227,6 +229,7 @@ impl Lab {
         let (target, target_heard) = watch::channel(None);
         let (report, report_heard) = watch::channel(Report::default());
         let (events, events_heard) = watch::channel(Events::default());
+        let (api_view, api_view_heard) = watch::channel(ApiView::default());
         let (commands, commands_heard) = mpsc::channel(8);
         let (wake, wake_heard) = watch::channel(EngineNews::default());
         let stop = CancellationToken::new();
@@ -234,6 +237,7 @@ impl Lab {
             Settings { plan: Arc::new(plan), resync: Duration::from_secs(300), boot_id: boot.into() };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
         let channels = Channels {
+            api_view,
             target: target_heard,
             engine: wake_heard,
             commands: commands_heard,
@@ -261,6 +265,7 @@ impl Lab {
             commands,
             report: report_heard,
             events: events_heard,
+            api_view: api_view_heard,
             stop,
             tasks,
         }

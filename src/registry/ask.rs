@@ -255,6 +255,7 @@ mod tests {
     #[test]
     fn where_a_registry_is_and_whether_it_is_asked_in_plain() {
         let login = RegistryLogin {
+            cloud: String::new(),
             username: String::new(),
             password: String::new(),
             registries: vec!["http://lan.example:5000".to_owned(), "tls.example".to_owned()],

@@ -7,7 +7,12 @@ use super::*;
 
 fn login(registries: &[&str]) -> RegistryLogin {
     let registries = registries.iter().map(|registry| (*registry).to_owned()).collect();
-    RegistryLogin { username: "d_1".to_owned(), password: "hunter2".to_owned(), registries }
+    RegistryLogin {
+        cloud: String::new(),
+        username: "d_1".to_owned(),
+        password: "hunter2".to_owned(),
+        registries,
+    }
 }
 
 /// `d_1:hunter2` in Basic.

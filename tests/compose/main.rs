@@ -18,8 +18,8 @@ use std::time::Duration;
 use cases::{CASES, Case, FIRST, PRELUDE};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
-    App, AppId, Commit, ContainerId, ContainerState, DeviceUuid, Instance, NetworkMode, Policy, Release,
-    ServiceName, ServiceSpec, TargetApp,
+    App, AppId, Commit, ContainerId, ContainerState, DeviceUuid, Instance, Introduction, NetworkMode, Policy,
+    Release, ServiceName, ServiceSpec, TargetApp,
 };
 use cotter::wire::target_v3;
 use serde_json::{Value, json};
@@ -133,6 +133,7 @@ impl Bench {
             networks: &release.networks,
             volumes: &release.volumes,
             joined: &joined,
+            introduction: &Introduction::default(),
         };
         self.engine.create(new).await
     }

@@ -34,6 +34,7 @@ mod rest;
 mod restart;
 mod rollout;
 mod seat;
+mod supervisor_api;
 mod takeover;
 mod trial;
 mod update;

@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use cotter::engine::{EngineError, Inspect, NewContainer, Notice, Operate, RunRecord};
 use cotter::model::{
-    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Isolation, LastEnd,
-    Mount, MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec,
-    Observed, ObservedService, PortMapping, Probe, Protocol, PullProgress, RegistryPass, RestartPolicy,
-    ServiceName, ServiceSpec, SpecHash, Subnet, VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Introduction, Isolation,
+    LastEnd, Mount, MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName,
+    NetworkSpec, Observed, ObservedService, PortMapping, Probe, Protocol, PullProgress, RegistryPass,
+    RestartPolicy, ServiceName, ServiceSpec, SpecHash, Subnet, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -197,6 +197,7 @@ async fn with(
         networks: &networks,
         volumes: &volumes,
         joined,
+        introduction: &Introduction::default(),
     };
     act(new).await
 }

@@ -71,7 +71,7 @@ fn engine(lab: &Lab) -> Docker {
 
 fn login(password: &str, registries: &[&str]) -> RegistryLogin {
     let registries = registries.iter().map(|registry| (*registry).to_owned()).collect();
-    RegistryLogin { username: "user".into(), password: password.into(), registries }
+    RegistryLogin { cloud: String::new(), username: "user".into(), password: password.into(), registries }
 }
 
 /// An image of the lab's own, as it is called in the registry at `address`.

@@ -13,7 +13,7 @@ use crate::engine::notices::{self, Notices};
 use crate::engine::secrets::{self, Secrets};
 use crate::engine::{About, EngineError, Inspect, LogSpan, Notice, RunRecord, docker_spec, observed};
 use crate::model::{
-    App, ContainerId, ContainerState, HeldPort, LAST_LINES, Observed, ObservedService, ObservedVolume,
+    App, ContainerId, ContainerState, Door, HeldPort, LAST_LINES, Observed, ObservedService, ObservedVolume,
     OwnVolume, VolumeName, last_lines,
 };
 
@@ -169,6 +169,13 @@ impl Docker {
 }
 
 impl Inspect for Docker {
+    async fn default_bridge(&self) -> Result<Option<Door>, EngineError> {
+        let call = self.call("list-networks", EngineError::DEADLINE, |client| async move {
+            client.read::<Vec<Network>>(NETWORKS, &[]).await
+        });
+        Ok(observed::default_bridge(&call.await?))
+    }
+
     async fn observe(&self) -> Result<Observed, EngineError> {
         let mut left = ATTEMPTS;
         loop {

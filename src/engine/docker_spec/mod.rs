@@ -33,6 +33,8 @@ pub(super) mod label {
     pub(crate) const GRACE: &str = "io.cotter.grace";
     /// The containers whose namespaces it joins, e.g. `network:<container id>`, separated by commas.
     pub(crate) const JOINS: &str = "io.cotter.joins";
+    /// What it was told about the supervisor API; empty if nothing.
+    pub(crate) const INTRODUCED: &str = "io.cotter.introduced";
     pub(crate) const NETWORK: &str = "io.cotter.network";
     pub(crate) const NETWORK_CONFIG: &str = "io.cotter.network-config";
     pub(crate) const VOLUME: &str = "io.cotter.volume";
@@ -167,6 +169,7 @@ fn container_labels(instance: &Instance, new: NewContainer<'_>) -> HashMap<Strin
     labels.extend([
         // Each of our labels is always set: otherwise the engine would use a label of the image, which its author controls.
         (label::JOINS.to_owned(), joins.join(",")),
+        (label::INTRODUCED.to_owned(), new.introduction.mark().unwrap_or_default()),
         (label::SERVICE.to_owned(), service.to_string()),
         (label::RELEASE.to_owned(), release.to_string()),
         (label::SPEC.to_owned(), spec.hash.to_string()),

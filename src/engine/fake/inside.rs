@@ -162,6 +162,9 @@ impl Inside {
             ports: BTreeMap::new(),
             networks,
             joins: docker_spec::joins(new),
+            created: 0,
+            introduced: new.introduction.mark(),
+            is_outdated: false,
         });
         Ok(())
     }

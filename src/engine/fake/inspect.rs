@@ -1,12 +1,13 @@
 //! Observes the fake engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use futures_util::{Stream, stream};
 
 use crate::engine::{About, EngineError, Inspect, Notice, RunRecord};
 use crate::model::{
-    App, AppId, ContainerId, ContainerState, FailedProbe, Health, HeldPort, Observed, ObservedVolume,
+    App, AppId, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, Observed, ObservedVolume,
     OwnVolume, VolumeName,
 };
 
@@ -73,6 +74,12 @@ impl Inspect for Fake {
     ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
         let (instance, app, names) = (self.instance.clone(), app.clone(), names.clone());
         self.call("list-volumes", "", move |inside| Ok(inside.volumes_of(&instance, &app, &names))).await
+    }
+
+    async fn default_bridge(&self) -> Result<Option<Door>, EngineError> {
+        let peers = vec!["172.17.0.0/16".to_owned()];
+        let bridge = Door { address: IpAddr::from([172, 17, 0, 1]), peers };
+        self.call("list-networks", "", |_| Ok(Some(bridge))).await
     }
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {

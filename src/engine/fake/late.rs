@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::engine::NewContainer;
 use crate::model::{
-    App, Commit, ContainerId, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    App, Commit, ContainerId, Introduction, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec,
 };
 
 use super::Fake;
@@ -104,6 +105,7 @@ pub(super) struct OwnedContainer {
     networks: BTreeMap<NetworkName, NetworkSpec>,
     volumes: BTreeMap<VolumeName, VolumeSpec>,
     joined: BTreeMap<ServiceName, ContainerId>,
+    introduction: Introduction,
 }
 
 impl From<NewContainer<'_>> for OwnedContainer {
@@ -116,6 +118,7 @@ impl From<NewContainer<'_>> for OwnedContainer {
             networks: new.networks.clone(),
             volumes: new.volumes.clone(),
             joined: new.joined.clone(),
+            introduction: new.introduction.clone(),
         }
     }
 }
@@ -130,6 +133,7 @@ impl OwnedContainer {
             networks: &self.networks,
             volumes: &self.volumes,
             joined: &self.joined,
+            introduction: &self.introduction,
         }
     }
 }

@@ -36,6 +36,7 @@ impl Inside {
             config_hash: spec.config_hash.clone(),
             name,
             subnets: spec.ranges(),
+            gateway: None,
         });
         Ok(())
     }

@@ -202,7 +202,8 @@ impl<'a> Checked<'a> {
         if is_up(seen) && self.is_held() {
             return Some("the device is held");
         }
-        let is_lost = is_broken(seen) || self.at.observed.is_orphan(seen);
+        let is_replaced = seen.is_outdated && self.is_ended_before(container);
+        let is_lost = is_broken(seen) || is_replaced || self.at.observed.is_orphan(seen);
         let wanted = self.wanted.filter(|_| !is_lost)?;
         let is_asked = self.is_on_trial
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
@@ -358,7 +359,7 @@ impl<'a> Checked<'a> {
 
 /// Returns `true` if the container can never be started again.
 fn is_broken(seen: &ObservedService) -> bool {
-    seen.state == ContainerState::Dead || (seen.is_cut_off && !is_up(seen))
+    seen.state == ContainerState::Dead || ((seen.is_cut_off || seen.is_outdated) && !is_up(seen))
 }
 
 fn is_of(release: Option<&Release>, seen: &ObservedService) -> bool {

@@ -1,12 +1,13 @@
 //! Gives, renews and ends leases, and lets a release ignore locks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Answer, AppId, AppLedger, Lease, Ledger, Release, TargetApp, WantedApp};
 use crate::plan::gate::may_lock;
 use crate::plan::situation::Situation;
 
-use super::lookup::{find_app, name_of_app};
+use super::lookup::{check_not_held, find_app, name_of_app};
 
 /// How many leases may be in force, so that a program that never releases them does not fill the disk.
 const MOST: usize = 64;
@@ -80,6 +81,16 @@ pub(super) fn force(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> R
 fn is_rejected(at: &Situation, app: &AppId, release: &Release) -> bool {
     let rejected = at.ledger.apps.get(app).and_then(|entry| entry.rejected.as_ref());
     rejected.is_some_and(|rejected| rejected.release == release.key())
+}
+
+/// Refuses to end the run of the host while the device is held, or while updates of any app are locked.
+pub(super) fn check_power(at: &Situation, is_forced: bool) -> Result<String, Answer> {
+    check_not_held(&at.ledger)?;
+    let known: BTreeSet<_> = at.ledger.apps.keys().chain(at.facts.locks.keys()).collect();
+    for app in known {
+        check_not_locked(at, app, is_forced)?;
+    }
+    Ok(String::new())
 }
 
 /// Refuses an order while updates of `app` are locked, unless the operator or the target overrides locks.

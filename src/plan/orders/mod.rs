@@ -48,6 +48,10 @@ pub fn apply_order(at: &Situation, order: &Order) -> (Ledger, Answer) {
         Order::Renew { id, until } => locks::renew(&mut ledger, id, *until),
         Order::Unlock { id } => locks::end(&mut ledger, id),
         Order::Force { app } => locks::force(at, &mut ledger, app.as_deref()),
+        Order::RestartApp { app, is_forced } => services::restart_all(at, &mut ledger, app, *is_forced),
+        Order::NewKey { app, service, key } => services::new_key(at, &mut ledger, (app, service), key),
+        // The reconciler asks the host for it.
+        Order::Power { is_forced, .. } => locks::check_power(at, *is_forced),
         // The ledger has no volumes. `plan_purge` decides about them.
         Order::Purge(_) => Ok(String::new()),
         Order::Unhold => Ok(match ledger.hold.take() {

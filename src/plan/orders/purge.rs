@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Answer, AppId, ObservedService, OwnVolume, Purge};
+use crate::model::{Answer, AppId, ObservedService, OwnVolume, Purge, Release};
+use crate::plan::app::AppSituation;
 use crate::plan::containers::is_up;
 use crate::plan::situation::Situation;
 
@@ -30,7 +31,12 @@ pub fn plan_purge(at: &Situation, purge: &Purge, volumes: &[OwnVolume]) -> Resul
     let app = owner(at, app, volumes)?;
     let of_app: Vec<_> = volumes.iter().filter(|volume| volume.app == app).collect();
     let is_meant = |v: &&&OwnVolume| purge.volume.as_ref().is_none_or(|n| v.volume.as_str() == n);
-    let chosen: Vec<OwnVolume> = of_app.iter().filter(is_meant).map(|v| (*v).clone()).collect();
+    let previous = at.ledger.apps.get(&app).and_then(|ledger| ledger.previous.as_ref());
+    let releases = AppSituation::new(at, &app).releases().chain(previous);
+    let declared: BTreeSet<_> = releases.flat_map(Release::volumes_in_use).collect();
+    let is_unused = |v: &&&OwnVolume| v.used_by.is_empty() && !declared.contains(&v.volume);
+    let is_chosen = |v: &&&OwnVolume| is_meant(v) && (!purge.is_of_unused || is_unused(v));
+    let chosen: Vec<OwnVolume> = of_app.iter().filter(is_chosen).map(|v| (*v).clone()).collect();
     if chosen.is_empty() {
         let there: Vec<_> = of_app.iter().map(|volume| volume.volume.as_str()).collect();
         let there =

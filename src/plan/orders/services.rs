@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Answer, AppId, Halt, Ledger, OfService, Release, ServiceName, ServiceSpec};
+use crate::model::{Answer, ApiKey, AppId, Halt, Ledger, OfService, Release, ServiceName, ServiceSpec};
 use crate::plan::app::AppSituation;
 use crate::plan::containers::is_up;
 use crate::plan::situation::Situation;
@@ -74,6 +74,40 @@ pub(super) fn restart(
     locks::check_not_locked(at, &app, is_forced)?;
     ledger.apps.entry(app.clone()).or_default().restart.insert(seen.container.clone());
     Ok(format!("{subject} is stopped and started again"))
+}
+
+/// Makes the planner stop and start all running containers of an app once.
+pub(super) fn restart_all(
+    at: &Situation,
+    ledger: &mut Ledger,
+    app: &AppId,
+    is_forced: bool,
+) -> Result<String, Answer> {
+    let app_name = name_of_app(at, app);
+    let running: Vec<_> = AppSituation::new(at, app).containers().filter(|seen| is_up(seen)).collect();
+    if running.is_empty() {
+        return Err(Answer::Refused(format!("no service of {app_name} runs")));
+    }
+    check_not_held(ledger)?;
+    locks::check_not_locked(at, app, is_forced)?;
+    let ids = running.iter().map(|seen| seen.container.clone());
+    ledger.apps.entry(app.clone()).or_default().restart.extend(ids);
+    Ok(format!("all services of {app_name} are stopped and started again"))
+}
+
+/// Gives a service another key. Its container, which has the key before it in its environment, is outdated then.
+pub(super) fn new_key(
+    at: &Situation,
+    ledger: &mut Ledger,
+    (app, service): (&AppId, &ServiceName),
+    key: &ApiKey,
+) -> Result<String, Answer> {
+    let app_name = name_of_app(at, app);
+    match ledger.apps.get_mut(app).and_then(|entry| entry.api_keys.get_mut(service)) {
+        Some(known) => known.clone_from(key),
+        None => return Err(Answer::NotFound(format!("service {service} of {app_name} has no key"))),
+    }
+    Ok(format!("service {service} of {app_name} has another key for the supervisor API"))
 }
 
 /// The operator's stop of a service, if the service still has the same spec.

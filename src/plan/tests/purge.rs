@@ -30,6 +30,7 @@ fn purged(text: &str, what: &str) -> String {
         volume: words.next(),
         is_forced: what.ends_with('!'),
         is_dry: what.ends_with('?'),
+        is_of_unused: false,
     };
     match plan_purge(&device.situation(), &purge, &volumes()) {
         Ok(purging) => {

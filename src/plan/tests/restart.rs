@@ -96,6 +96,21 @@ fn a_service_that_an_operator_restarts() {
             "stop web web-1, reconnect web web-1, start web web-1",
         ),
         (
+            "and remove, if it was told what is not true any more: it is created again",
+            "target 1, good 1, restart web@1, db@1 running, web@1 running, outdated web@1",
+            "stop web web-1, remove web web-1",
+        ),
+        (
+            "which is no reason to stop it",
+            "target 1, good 1, db@1 running, web@1 running, outdated web@1",
+            "",
+        ),
+        (
+            "but it is not started again",
+            "target 1, good 1, db@1 running, web@1 exited, stopped web@1, outdated web@1",
+            "remove web web-1",
+        ),
+        (
             "cut in between",
             "target 1, good 1, restart web@1, db@1 running, web@1 exited, stopped web@1",
             "start web web-1",

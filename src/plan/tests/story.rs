@@ -325,6 +325,7 @@ impl Device {
             config_hash: None,
             name: "default".into(),
             subnets: Vec::new(),
+            gateway: None,
         });
     }
 
@@ -338,6 +339,7 @@ impl Device {
             config_hash: Some(config.to_owned()),
             name: format!("lan_{config}"),
             subnets: vec![range(config)],
+            gateway: None,
         });
         let (name, id) = (format!("lan_{config}"), format!("lan-{config}-{}", self.made));
         for seen in &mut self.observed.services {
@@ -486,6 +488,9 @@ impl Device {
             ports: BTreeMap::new(),
             networks,
             joins,
+            created: 0,
+            introduced: None,
+            is_outdated: false,
         });
     }
 
@@ -613,6 +618,11 @@ impl Device {
                 let cut_off = container(words[1]);
                 let mut seen = self.observed.services.iter_mut();
                 seen.find(|s| s.container == cut_off).unwrap().is_cut_off = true;
+            }
+            "outdated" => {
+                let outdated = container(words[1]);
+                let mut seen = self.observed.services.iter_mut();
+                seen.find(|s| s.container == outdated).unwrap().is_outdated = true;
             }
             "free" => self.facts.free = Some(words[1].parse::<u64>().unwrap() * MIB),
             "reserve" => self.settings.disk_reserve = words[1].parse::<u64>().unwrap() * MIB,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, MountSource, RangeTaken,
-    RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
+    ApiKey, Clock, DeviceFacts, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError,
+    MountSource, Power, RangeTaken, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window,
+    WindowState,
 };
 use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 
@@ -46,6 +47,11 @@ pub(super) struct Inside {
     pub(super) barred: BTreeSet<String>,
     /// What engines are to show registries; nothing to those that are not named.
     pub(super) passes: BTreeMap<ImageRef, Result<RegistryPass, EngineError>>,
+    pub(super) device: DeviceFacts,
+    /// How many keys were made.
+    pub(super) keys: u32,
+    /// Reboots and shutdowns.
+    pub(super) ended: Vec<Power>,
 }
 
 impl Default for Inside {
@@ -69,6 +75,9 @@ impl Default for Inside {
             links: BTreeMap::new(),
             barred: BTreeSet::new(),
             passes: BTreeMap::new(),
+            device: DeviceFacts::default(),
+            keys: 0,
+            ended: Vec::new(),
         }
     }
 }
@@ -188,6 +197,21 @@ impl HostAccess for Host {
         let mut inside = self.inside();
         inside.asked += 1;
         inside.sizes.get(image).cloned().unwrap_or_else(|| Ok(ImageSize::default()))
+    }
+
+    fn device(&self) -> DeviceFacts {
+        self.inside().device.clone()
+    }
+
+    fn new_key(&self) -> Option<ApiKey> {
+        let mut inside = self.inside();
+        inside.keys += 1;
+        Some(ApiKey { id: inside.keys.to_string(), secret: format!("key-{}", inside.keys) })
+    }
+
+    async fn end_run(&self, power: Power) -> Result<(), String> {
+        self.inside().ended.push(power);
+        Ok(())
     }
 
     async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {

@@ -11,7 +11,12 @@ async fn lab() -> Lab {
     let lab = Lab::new();
     lab.deliver(target(1));
     lab.pass(20).await;
-    let login = RegistryLogin { username: "d".into(), password: "hunter2".into(), registries: Vec::new() };
+    let login = RegistryLogin {
+        cloud: String::new(),
+        username: "d".into(),
+        password: "hunter2".into(),
+        registries: Vec::new(),
+    };
     let pass = RegistryPass::Token { token: "t".into(), life: Duration::from_secs(60), login };
     lab.host.inside().passes.insert(image("web", 2), Ok(pass));
     lab

@@ -358,6 +358,7 @@ async fn a_token_is_fetched_once_and_shown_for_all() {
     // Only the token service of a registry of the cloud gets the login.
     let image = registry.reference(":1");
     let login = |registry: &str| RegistryLogin {
+        cloud: String::new(),
         username: "d_1".to_owned(),
         password: "key".to_owned(),
         registries: vec![registry.to_owned()],

@@ -2,7 +2,7 @@
 
 use super::at::Notes;
 use super::refusal;
-use crate::model::{DeviceRequest, Mount, MountOptions, MountSource, ServiceSpec};
+use crate::model::{DeviceRequest, Mount, MountOptions, MountSource, NetworkMode, ServiceSpec, is_yes};
 
 const PREFIX: &str = "io.balena.features.";
 
@@ -55,7 +55,7 @@ const PLACES: &[(&str, &[Place])] = &[
 const SOCKETS: &[&str] = &["/host/run/balena-engine.sock", "/var/run/balena.sock", "/var/run/docker.sock"];
 
 /// Labels without an effect here.
-const MISSING: &[&str] = &["supervisor-api", "balena-api", "host-os.board-rev", "extra-firmware"];
+const MISSING: &[&str] = &["host-os.board-rev", "extra-firmware"];
 
 /// The labels that mount paths of the host, without their prefix.
 pub(in crate::wire) fn of_paths() -> impl Iterator<Item = &'static str> {
@@ -64,8 +64,7 @@ pub(in crate::wire) fn of_paths() -> impl Iterator<Item = &'static str> {
 
 /// Returns the labels of a service that are switched on, without their prefix.
 pub(in crate::wire) fn asked(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
-    let is_yes = |value: &str| matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "true" | "on");
-    let labels = spec.labels.iter().filter(move |(_, value)| is_yes(value));
+    let labels = spec.labels.iter().filter(|(_, value)| is_yes(value));
     labels.filter_map(|(name, _)| name.strip_prefix(PREFIX))
 }
 
@@ -89,6 +88,13 @@ pub(super) fn read(service: &str, spec: &mut ServiceSpec, notes: &mut Notes) {
         if MISSING.contains(&label.as_str()) {
             let path = format!("{service}.labels.{PREFIX}{label}");
             notes.warn(refusal(path, "not honoured: this agent does not have it"));
+        }
+        if label == "supervisor-api" && spec.network_mode == NetworkMode::None {
+            let path = format!("{service}.labels.{PREFIX}{label}");
+            notes.warn(refusal(
+                path,
+                "not honoured: the service has no network by which it could reach the API",
+            ));
         }
         let places = PLACES.iter().find(|(known, _)| known == label).map_or(&[][..], |(_, places)| *places);
         for place in places {

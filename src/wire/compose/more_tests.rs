@@ -370,13 +370,20 @@ fn labels_give_parts_of_the_host() {
 
 #[test]
 fn labels_without_an_effect_here_are_reported() {
-    for label in ["supervisor-api", "balena-api", "host-os.board-rev", "extra-firmware"] {
+    for label in ["host-os.board-rev", "extra-firmware"] {
         let label = format!("io.balena.features.{label}");
         let (_, notes) = web(&json!({"labels": {&label: "1"}}));
         let why = "not honoured: this agent does not have it";
         assert_eq!(texts(&notes.warnings), [format!("services.web.labels.{label}: {why}")]);
         assert_eq!(web(&json!({"labels": {&label: "0"}})).1, Notes::default());
     }
+    for label in ["supervisor-api", "balena-api"] {
+        let label = format!("io.balena.features.{label}");
+        assert_eq!(web(&json!({"labels": {&label: "1"}})).1, Notes::default());
+    }
+    let label = "io.balena.features.supervisor-api";
+    let (_, notes) = web(&json!({"network_mode": "none", "labels": {label: "1"}}));
+    assert!(texts(&notes.warnings)[0].contains("no network by which"), "{:?}", notes.warnings);
 }
 
 #[test]

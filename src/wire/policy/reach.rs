@@ -157,6 +157,8 @@ fn labels(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
     for label in features::asked(spec) {
         let switch = match label {
             "balena-socket" => Switch::DockerSocket,
+            "supervisor-api" => Switch::SupervisorApi,
+            "balena-api" => Switch::BalenaApi,
             _ if features::of_paths().any(|known| known == label) => Switch::Features,
             // `gpu` is a request for a device; the others give nothing.
             _ => continue,

@@ -1,0 +1,66 @@
+//! Wires the supervisor API for apps. Only wiring.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{CloudConfig, Config};
+use crate::host;
+use crate::model::{ApiKey, ApiView, DeviceFacts, DeviceUuid, Switch};
+use crate::supervisor_api::{self, Allowed, Supervisor};
+
+use super::Wires;
+
+/// The facts of this device that containers are told.
+pub(super) fn device_facts(config: &Config, cloud: Option<&CloudConfig>, uuid: &DeviceUuid) -> DeviceFacts {
+    DeviceFacts {
+        uuid: uuid.to_string(),
+        device_type: cloud.map(|cloud| cloud.device_type.clone()).unwrap_or_default(),
+        architecture: architecture(std::env::consts::ARCH).to_owned(),
+        os_version: host::os_name().unwrap_or_default(),
+        supervisor_port: Some(config.supervisor_port),
+        cloud: None,
+    }
+}
+
+/// Balena's name of an architecture.
+fn architecture(of_rust: &str) -> &str {
+    match of_rust {
+        "x86_64" => "amd64",
+        "arm" => "armv7hf",
+        "x86" => "i386",
+        other => other,
+    }
+}
+
+/// Makes a key that cannot be guessed.
+pub(super) fn new_key() -> Option<ApiKey> {
+    Some(ApiKey { id: host::random_hex(4).ok()?, secret: host::random_hex(16).ok()? })
+}
+
+/// Serves the API, if the owner allows it.
+pub(super) fn spawn(
+    tasks: &mut JoinSet<()>,
+    view: watch::Receiver<ApiView>,
+    config: &Config,
+    wires: &Wires,
+    stop: &CancellationToken,
+) {
+    let policy = &config.policy;
+    if !policy.allows(Switch::SupervisorApi) {
+        return;
+    }
+    let allowed =
+        Allowed { reboot: policy.allows(Switch::Reboot), other_apps: policy.allows(Switch::OtherApps) };
+    let channels = supervisor_api::Wires {
+        view,
+        report: wires.report.subscribe(),
+        orders: wires.orders.clone(),
+        poll_now: config.cloud.is_some().then(|| Arc::clone(&wires.poll_now)),
+    };
+    let facts = (config.supervisor_port, host::os_name().unwrap_or_default());
+    let supervisor = Supervisor::new(channels, allowed, facts, host::time_in, new_key);
+    tasks.spawn(supervisor_api::run(supervisor, stop.clone()));
+}

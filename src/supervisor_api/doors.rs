@@ -1,0 +1,127 @@
+//! Listens at each door while a service needs it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::listen::{self, Admission, Limits, Listener};
+use crate::model::{Door, OfService, Order};
+
+use super::Supervisor;
+use super::request::LARGEST_BODY;
+use super::serve::router;
+
+/// Limits of each door. A container that takes all places takes them from its own network only.
+const LIMITS: Limits = Limits {
+    ordinary: 6,
+    privileged: 1,
+    per_user: 6,
+    spare: 8,
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(30),
+    stalled: Duration::from_secs(30),
+    response: Some(Duration::from_secs(60)),
+    body: Duration::from_secs(10),
+    ordinary_bodies: 4 * LARGEST_BODY,
+    privileged_bodies: LARGEST_BODY,
+    linger: Duration::from_secs(2),
+};
+
+/// Times between two attempts to listen where that was not possible. An engine may create a bridge only when its first
+/// container starts, which also causes an attempt.
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(60);
+
+/// How long a service has to read its new key.
+const TO_READ: Duration = Duration::from_secs(2);
+
+/// Serves the API until `stop` is cancelled, or no more news can come. Waits without waking up while nothing changes and
+/// every door is open.
+pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
+    let mut view = supervisor.view.clone();
+    let (mut open, mut servers) = (BTreeMap::<Door, CancellationToken>::new(), JoinSet::new());
+    let (restarts, mut outdated) = mpsc::channel(8);
+    let mut restarting = JoinSet::new();
+    let (mut failed, mut again) = (BTreeMap::<Door, String>::new(), SOON);
+    loop {
+        let wanted = view.borrow_and_update().doors.clone();
+        open.retain(|door, serving| {
+            let is_wanted = wanted.contains(door);
+            if !is_wanted {
+                info!(address = %door.address, "the supervisor API is closed");
+                serving.cancel();
+            }
+            is_wanted
+        });
+        failed.retain(|door, _| wanted.contains(door));
+        for door in wanted {
+            if open.contains_key(&door) {
+                continue;
+            }
+            let at = SocketAddr::new(door.address, supervisor.port);
+            match Listener::tcp(at) {
+                Ok(listener) => {
+                    info!(%at, "the supervisor API is open");
+                    failed.remove(&door);
+                    let serving = stop.child_token();
+                    let routes = router(supervisor.clone(), restarts.clone(), &door);
+                    servers.spawn(listen::serve(
+                        listener,
+                        routes,
+                        LIMITS,
+                        Admission::ByRoutes,
+                        serving.clone(),
+                        "supervisor API",
+                    ));
+                    open.insert(door, serving);
+                }
+                Err(error) => note_failure(&mut failed, door, at, &error.to_string()),
+            }
+        }
+        again = if failed.is_empty() { SOON } else { (again * 2).min(LATER) };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            changed = view.changed() => if changed.is_err() {
+                break;
+            },
+            Some(service) = outdated.recv() => {
+                restarting.spawn(restart_later(supervisor.clone(), service));
+            }
+            Some(_) = restarting.join_next() => {}
+            Some(_) = servers.join_next() => {}
+            () = tokio::time::sleep(again), if !failed.is_empty() => {}
+        }
+    }
+    open.values().for_each(CancellationToken::cancel);
+    while servers.join_next().await.is_some() {}
+}
+
+/// Restarts a service whose container has a key that is no longer good, once the service has had the time to read the new
+/// one. A lock or a hold may forbid it; then the container is created again before its next start.
+async fn restart_later(supervisor: Supervisor, service: OfService) {
+    tokio::time::sleep(TO_READ).await;
+    let (answer, answered) = oneshot::channel();
+    if supervisor.orders.send((Order::Restart { service, is_forced: false }, answer)).await.is_ok() {
+        _ = answered.await;
+    }
+}
+
+/// Logs once why a door cannot be opened.
+fn note_failure(failed: &mut BTreeMap<Door, String>, door: Door, at: SocketAddr, error: &str) {
+    if failed.get(&door).is_some_and(|known| known == error) {
+        debug!(%at, error, "the supervisor API still cannot listen");
+        return;
+    }
+    warn!(
+        %at,
+        error,
+        "the supervisor API cannot listen here; if another program has the port, set supervisor_api.port; trying again"
+    );
+    failed.insert(door, error.to_owned());
+}

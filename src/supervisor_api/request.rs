@@ -1,0 +1,141 @@
+//! The parameters of a request: from its query, and from its body as JSON or as a form.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use serde_json::Value;
+
+use crate::listen::{Admitted, Unread, from_json};
+
+use super::answers::failed;
+
+/// The largest body that is read, in bytes. A larger one is refused before it is read.
+pub(super) const LARGEST_BODY: usize = 64 << 10;
+
+/// Parameters by name. Those of the body go before those of the query.
+#[derive(Debug, Default)]
+pub(super) struct Parameters(BTreeMap<String, Value>);
+
+impl Parameters {
+    /// Reads the parameters of a request.
+    pub(super) async fn read(
+        admitted: &Admitted,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Self, Box<Response>> {
+        let refused = |status, why: &str| Box::new(failed(status, why));
+        let bytes = admitted.read(body, LARGEST_BODY).await.map_err(|why| match why {
+            Unread::TooLarge => refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                &format!("the body has more than {LARGEST_BODY} bytes"),
+            ),
+            Unread::TooSlow => refused(StatusCode::REQUEST_TIMEOUT, &why.to_string()),
+            Unread::Busy => refused(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+            Unread::Broken => refused(StatusCode::BAD_REQUEST, &why.to_string()),
+        })?;
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let is_form = kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
+        Self::parse(query.unwrap_or_default(), &bytes, is_form)
+            .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))
+    }
+
+    /// Parses the parameters. A body of any type that looks like a form is one, because wget sends JSON as a form.
+    pub(super) fn parse(query: &str, body: &[u8], is_form: bool) -> Result<Self, String> {
+        let mut all = form(query);
+        let body = body.trim_ascii();
+        if body.starts_with(b"{") {
+            let given: BTreeMap<String, Value> =
+                from_json(body).map_err(|error| format!("the body is not understood: {error}"))?;
+            all.extend(given);
+        } else if is_form {
+            all.extend(form(&String::from_utf8_lossy(body)));
+        } else if !body.is_empty() && body != b"null" {
+            return Err("the body is not understood: it must be a JSON object or a form".to_owned());
+        }
+        Ok(Self(all))
+    }
+
+    /// A parameter as text.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        match self.0.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// A parameter as a number.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.trim().parse().ok()
+    }
+
+    /// Whether the parameter `force` is set.
+    pub(super) fn is_forced(&self) -> bool {
+        match self.0.get("force") {
+            Some(Value::Bool(is_forced)) => *is_forced,
+            Some(_) => self.text("force").is_some_and(|text| matches!(text.as_str(), "1" | "true" | "on")),
+            None => false,
+        }
+    }
+}
+
+/// Parses `name=value&name=value`.
+fn form(text: &str) -> BTreeMap<String, Value> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), Value::String(decoded(value)))
+    };
+    pairs.map(pair).collect()
+}
+
+/// Decodes `+` and `%20`. What is not encoded correctly stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let hex =
+            rest.clone().take(2).map(|digit| char::from(digit).to_digit(16)).collect::<Option<Vec<_>>>();
+        match (byte, hex.as_deref()) {
+            (b'+', _) => bytes.push(b' '),
+            (b'%', Some([high, low])) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                _ = rest.nth(1);
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_come_from_query_json_and_form() {
+        for (query, body, is_form) in [
+            ("serviceName=a%20b&force=true", "", false),
+            ("", r#"{"serviceName": "a b", "force": true, "more": [1]}"#, false),
+            ("", r#"{"serviceName": "a b", "force": "1"}"#, true),
+            ("force=1&serviceName=c", "serviceName=a+b", true),
+        ] {
+            let all = Parameters::parse(query, body.as_bytes(), is_form).unwrap();
+            assert_eq!(
+                (all.text("serviceName").as_deref(), all.is_forced()),
+                (Some("a b"), true),
+                "{query}{body}"
+            );
+        }
+        let all = Parameters::parse("appId=7&x=%zz%4", b" null ", false).unwrap();
+        assert_eq!((all.number("appId"), all.text("x").as_deref()), (Some(7), Some("%zz%4")));
+        assert!(!all.is_forced());
+        assert_eq!(Parameters::parse("", br#"{"appId": 7}"#, false).unwrap().number("appId"), Some(7));
+        for body in ["[1]", "{", "7", "{\"a\": 1} x"] {
+            assert!(Parameters::parse("", body.as_bytes(), false).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Lets a request in: from the right network, with a key, at a bounded pace. Then answers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::mpsc;
+
+use crate::listen::{Network, Rank, Visit};
+use crate::model::{Door, OfService};
+
+use super::Supervisor;
+use super::actions::Acting;
+use super::answers::{failed, text};
+use super::keys;
+use super::request::Parameters;
+use super::rows::Row;
+use super::shown::Shown;
+
+/// How long a refusal takes. A client in a loop is slowed down by it.
+const REFUSED_AFTER: Duration = Duration::from_millis(250);
+
+/// What a door needs to answer.
+#[derive(Debug, Clone)]
+struct Seat {
+    supervisor: Supervisor,
+    restarts: mpsc::Sender<OfService>,
+    peers: Arc<[Network]>,
+}
+
+/// The routes of a door. `restarts` takes services whose containers are to be created again.
+pub(super) fn router(supervisor: Supervisor, restarts: mpsc::Sender<OfService>, door: &Door) -> Router {
+    let peers = door.peers.iter().filter_map(|range| range.parse().ok()).collect();
+    Router::new().fallback(answer).with_state(Seat { supervisor, restarts, peers })
+}
+
+async fn answer(State(seat): State<Seat>, request: Request) -> Response {
+    match answered(seat, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tokio::time::sleep(REFUSED_AFTER).await;
+            *refusal
+        }
+    }
+}
+
+/// Returns the response; `Err` if the request is refused before it is understood.
+async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response>> {
+    let Seat { supervisor, restarts, peers } = seat;
+    let (head, body) = request.into_parts();
+    let unauthorized = || Box::new(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
+    let visit = head.extensions.get::<Visit>().ok_or_else(unauthorized)?;
+    // Another machine may reach the address of a bridge through this one. It has another address.
+    let is_of_network = visit.client().is_some_and(|client| peers.iter().any(|network| network.has(client)));
+    if !is_of_network {
+        return Err(unauthorized());
+    }
+    let row = Row::of(&head.method, head.uri.path());
+    if let Some(Row::Ping | Row::Healthy) = row {
+        return Ok(open(&supervisor, row == Some(Row::Healthy)));
+    }
+    let client = keys::key(head.uri.query(), &head.headers).and_then(|key| {
+        let view = supervisor.view.borrow();
+        keys::client(&view, key).cloned()
+    });
+    let client = client.ok_or_else(unauthorized)?;
+    let Some(row) = row else {
+        let asked: String = format!("Cannot {} {}", head.method, head.uri.path()).chars().take(200).collect();
+        return Err(Box::new(text(StatusCode::NOT_FOUND, &asked)));
+    };
+    let is_change = matches!(row, Row::Change(_));
+    let taken = supervisor.paces.take(&supervisor.view.borrow(), &client, is_change);
+    let _place = taken.map_err(|much| {
+        let why = failed(StatusCode::TOO_MANY_REQUESTS, &much.to_string());
+        Box::new(([(header::RETRY_AFTER, much.seconds())], why).into_response())
+    })?;
+    let admitted = visit.admit(Rank::Ordinary);
+    let busy = |_| Box::new(failed(StatusCode::SERVICE_UNAVAILABLE, "all places are taken; try again"));
+    let admitted = admitted.map_err(busy)?;
+    let parameters = match Parameters::read(&admitted, head.uri.query(), &head.headers, body).await {
+        Ok(parameters) => parameters,
+        Err(refusal) => return Ok(*refusal),
+    };
+    Ok(match row {
+        Row::Ping | Row::Healthy => open(&supervisor, row == Row::Healthy),
+        Row::Missing(why) => failed(StatusCode::NOT_IMPLEMENTED, &format!("not supported: {why}")),
+        Row::Change(change) => {
+            let acting =
+                Acting { supervisor: &supervisor, restarts: &restarts, client, parameters: &parameters };
+            acting.act(change).await
+        }
+        Row::Show(show) => {
+            let (report, view) = (supervisor.report.borrow().clone(), supervisor.view.borrow().clone());
+            let shown = Shown { supervisor: &supervisor, report: &report, view: &view, client: &client };
+            shown.show(show, &parameters)
+        }
+    })
+}
+
+/// Answers a row that needs no key. `is_health`: it fails while the engine does not answer.
+fn open(supervisor: &Supervisor, is_health: bool) -> Response {
+    if is_health && supervisor.report.borrow().engine_error.is_some() {
+        text(StatusCode::INTERNAL_SERVER_ERROR, "Unhealthy")
+    } else {
+        text(StatusCode::OK, "OK")
+    }
+}
