@@ -63,7 +63,10 @@ const SCENARIOS: &[Scenario] = &[
             let share = |count: u64| format!("{:.2} %", count as f64 / f64::from(devices) * 100.0);
             let is_kept = halted >= 0.99 && most * 200 <= u64::from(devices);
             let exposed = format!("{} / {} / {}", share(half), share(most), share(greatest));
-            (format!("{} halt; exposed then (half / 99 of 100 / all runs): {exposed}", percent(halted)), is_kept)
+            (
+                format!("{} halt; exposed then (half / 99 of 100 / all runs): {exposed}", percent(halted)),
+                is_kept,
+            )
         },
     },
     Scenario {
@@ -155,7 +158,8 @@ fn main() -> ExitCode {
     println!("| fleet, and the words after `cotter-fleet simulate` | result | goal |\n| --- | --- | --- |");
     let mut is_all_kept = true;
     for scenario in SCENARIOS {
-        let (figures, is_kept) = (scenario.judge)(&simulated(&server, devices, runs, scenario.words), devices);
+        let (figures, is_kept) =
+            (scenario.judge)(&simulated(&server, devices, runs, scenario.words), devices);
         let typed: Vec<String> = scenario
             .words
             .iter()
@@ -168,6 +172,9 @@ fn main() -> ExitCode {
     let longest = longest_decision(devices);
     let is_kept = longest < Duration::from_millis(50);
     let missed = if is_kept { "" } else { " **missed**" };
-    println!("| the longest of 20 decisions for {devices} devices | {} ms | < 50 ms{missed} |", longest.as_millis());
+    println!(
+        "| the longest of 20 decisions for {devices} devices | {} ms | < 50 ms{missed} |",
+        longest.as_millis()
+    );
     if is_all_kept && is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

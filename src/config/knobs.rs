@@ -80,6 +80,7 @@ pub(super) const KNOBS: &[Knob] = &[
     text("limits.environment", Some("1MiB")),
     number("limits.values", Some("100000")),
     text("metrics.listen", Some("")),
+    text("logs.upload", Some("auto")),
     text("log.level", Some("info")),
 ];
 

@@ -59,6 +59,7 @@ pub(super) struct RawConfig {
     pub(super) policy: RawPolicy,
     pub(super) limits: RawLimits,
     pub(super) metrics: RawMetrics,
+    pub(super) logs: RawLogs,
     pub(super) log: RawLog,
 }
 
@@ -161,6 +162,12 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawMetrics {
     pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLogs {
+    pub(super) upload: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

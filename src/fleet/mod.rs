@@ -26,6 +26,7 @@ mod health;
 mod in_progress;
 mod key_hash;
 mod live;
+mod logs;
 mod metrics;
 mod migrate;
 mod names;
@@ -56,6 +57,7 @@ mod writer;
 
 pub use certificate::{TlsError, TlsFiles};
 pub use database_error::DatabaseError;
+pub use logs::LogMode;
 pub use migrate::{Home, fill, read_out};
 pub use restore::{RESTORER, RestoreError, restore};
 pub use secret::password;

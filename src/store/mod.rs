@@ -14,9 +14,11 @@
 //!   db.opening[-again]   exist only while the database is opened; left behind if opening ended the process
 //!   db.corrupt-<n>/      damaged databases that were set aside, at most two
 //!   mirror-a.json mirror-b.json
+//!   log-cursors.json     how far logs were uploaded; may be lost
 //! ```
 
 mod choose;
+mod cursors;
 mod database;
 mod error;
 mod folder;
@@ -37,6 +39,7 @@ use database::Database;
 use mirror::{Found, Mirrors};
 use records::{Records, Snapshot};
 
+pub use cursors::CursorFile;
 pub use error::{Recovery, StoreError};
 pub use inspect::{Copy, Inspection, inspect};
 pub use records::Remembered;

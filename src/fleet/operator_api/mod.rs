@@ -19,6 +19,7 @@ mod etag;
 mod exchange;
 mod fleets;
 mod keys;
+mod logs;
 mod membership;
 mod metrics;
 mod migration;

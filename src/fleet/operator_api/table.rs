@@ -3,7 +3,7 @@
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
-    audit, backup, barred, devices, exchange, fleets, keys, metrics, migration, openapi, releases, rollouts,
+    audit, backup, barred, devices, exchange, fleets, keys, logs, metrics, migration, openapi, releases, rollouts,
     users, variables,
 };
 use crate::fleet::access::Permission::{
@@ -129,6 +129,7 @@ fn of_devices() -> Vec<Route> {
                 way(Delete, Devices, "delete a device", devices::delete).of_one(),
             ],
         ),
+        ("/devices/{device}/logs", vec![way(Get, See, "read the logs of a device", logs::show)]),
         ("/devices/{device}/pin", vec![way(Post, RollOut, "pin a device", devices::pin).of_one()]),
         (
             "/devices/{device}/track-fleet",
