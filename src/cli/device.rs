@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::client::{Client, FILTER, Plain};
 use super::deletion::{self, AllowDevices, Barred, Delete};
-use super::device_logs::{self, DeviceLogs};
 use super::device_list::{self, List, States};
+use super::device_logs::{self, DeviceLogs};
 use super::device_tags::{self, Bulk, Tag};
 use super::exit::{Exit, Usage};
 use super::follow::{self, Output, Patience, Scope, Wait};

@@ -271,7 +271,10 @@ mod tests {
         let shown = |line: LogLine| {
             let text = match line.text.chars().count() {
                 0..50 => line.text,
-                n => format!("{n} chars, {}", &line.text[line.text.len() - 6..]),
+                n => {
+                    let end: String = line.text.chars().skip(n - 6).collect();
+                    format!("{n} chars, {end}")
+                }
             };
             format!("{}{}{text}", line.at % 10, if line.is_stderr { '!' } else { '>' })
         };
@@ -320,7 +323,7 @@ mod tests {
                 &["1>10000 chars, x[...]", "2>b"],
             ),
             ("characters, not bytes", frame(1, &multibyte), &["1>10000 chars, ü[...]"][..]),
-            ("just fits", frame(1, &fits), &["1>10000 chars, üüü"]),
+            ("just fits", frame(1, &fits), &["1>10000 chars, üüüüüü"]),
             (
                 "no UTF-8",
                 [frame(1, &format!("{T1} a")), frame(1, &format!("{T2} \u{0}b\n")), frame(1, "\n")].concat(),

@@ -102,8 +102,7 @@ pub(super) fn page(
 
 fn add_logs(page: &mut Page, logs: &Logs) {
     let counts = logs.counts();
-    let families =
-        [(LOG_LINES, &counts.lines), (LOG_BYTES, &counts.bytes), (LOG_DROPPED, &counts.dropped)];
+    let families = [(LOG_LINES, &counts.lines), (LOG_BYTES, &counts.bytes), (LOG_DROPPED, &counts.dropped)];
     for (family, counter) in families {
         page.add(family, [("", vec![], float(counter.load(Ordering::Relaxed)))]);
     }

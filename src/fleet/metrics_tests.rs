@@ -70,7 +70,8 @@ fn the_number_of_series_is_bounded_whatever_devices_report() {
 fn devices_are_counted_by_state_release_and_agent() {
     let world = world(|reported| (reported.running, reported.account) = (Some(1), account(None)));
     let lines = |contact| {
-        let text = page(&world, &Requests::default(), &Work::default(), (&Parked::new(8), &logs()), |_| contact);
+        let text =
+            page(&world, &Requests::default(), &Work::default(), (&Parked::new(8), &logs()), |_| contact);
         let is_wanted = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
         text.lines().filter(is_wanted).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -88,7 +89,8 @@ fn devices_are_counted_by_state_release_and_agent() {
     };
     assert_eq!(lines(Contact::Recent), expected("updating"));
     assert_eq!(lines(Contact::Old), expected("offline"));
-    let text = page(&world, &Requests::default(), &Work::default(), (&Parked::new(8), &logs()), |_| Contact::Recent);
+    let text =
+        page(&world, &Requests::default(), &Work::default(), (&Parked::new(8), &logs()), |_| Contact::Recent);
     assert_eq!(text.matches("cotter_fleet_devices{").count(), DeviceState::ALL.len(), "{text}");
 }
 

@@ -346,7 +346,7 @@ mod tests {
         assert!(spoken.connections.is_some() && spoken.trusted_proxies.is_some());
         assert!(spoken.audit_entries.is_some() && spoken.audit_time.is_some());
         assert!(spoken.releases_per_fleet.is_some() && spoken.fleet_releases_mib.is_some());
-        assert!(spoken.all_releases_mib.is_some());
+        assert!(spoken.all_releases_mib.is_some() && spoken.logs.is_some() && spoken.logs_mib.is_some());
         assert_eq!(shipped.check().unwrap(), RawConfig::default().check().unwrap());
         let defaults = Config {
             listen: "127.0.0.1:7300".parse().unwrap(),
@@ -361,6 +361,8 @@ mod tests {
             paused: false,
             store: None,
             store_password_file: None,
+            logs: LogMode::Asked,
+            log_bytes: 256 << 20,
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -372,6 +374,8 @@ mod tests {
             ("listen = \"0.0.0.0:7300\"", "no TLS"),
             ("listen = \"[::]:7300\"", "no TLS"),
             ("poll_interval = \"soon\"", "write e.g. 30s"),
+            ("logs = \"yes\"", "write asked, on or off"),
+            ("logs_mib = 0", "from 1 to 1048576"),
             ("poll_interval = \"999ms\"", "from 1s to 24h"),
             ("poll_interval = \"25h\"", "from 1s to 24h"),
             ("connections = 15", "from 16 to 60000"),

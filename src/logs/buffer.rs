@@ -195,7 +195,8 @@ mod tests {
             left += buffer.take().0.len();
         }
         assert_eq!(left, 85 + 85 + 86 - 64);
-        assert_eq!((buffer.inner().bytes, buffer.inner().of.len()), (0, 0));
+        let inner = buffer.inner();
+        assert_eq!((inner.bytes, inner.of.len()), (0, 0));
     }
 
     #[test]

@@ -88,7 +88,10 @@ impl Intake {
         match &mut self.body {
             Body::Plain(lines) => lines.take(piece),
             Body::Gzip(decoder) => {
-                decoder.write_all(piece).and_then(|()| decoder.flush()).map_err(|_| BadStream::NotCompressed)?;
+                decoder
+                    .write_all(piece)
+                    .and_then(|()| decoder.flush())
+                    .map_err(|_| BadStream::NotCompressed)?;
             }
         }
         let lines = self.lines_ref();

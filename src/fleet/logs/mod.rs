@@ -130,7 +130,9 @@ impl Logs {
         match self.mode {
             LogMode::On => true,
             LogMode::Off => false,
-            LogMode::Asked => locked(&self.asked).get(uuid).is_some_and(|until| *until + grace > Instant::now()),
+            LogMode::Asked => {
+                locked(&self.asked).get(uuid).is_some_and(|until| *until + grace > Instant::now())
+            }
         }
     }
 
@@ -272,7 +274,8 @@ mod tests {
             let used: u64 = size();
             assert!(used <= 320 << 10, "{used}");
             let (last, _) = shelf.read(3, &[]);
-            let last: Vec<_> = last.iter().map(|line| String::from_utf8(line.json.clone()).unwrap()).collect();
+            let last: Vec<_> =
+                last.iter().map(|line| String::from_utf8(line.json.clone()).unwrap()).collect();
             assert_eq!(last, ["{\"n\":99997}\n", "{\"n\":99998}\n", "{\"n\":99999}\n"]);
         }
         let left = |n| logs.shelf(&uuid(n)).read(10, &[]).0.len();

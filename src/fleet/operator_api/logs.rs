@@ -141,7 +141,9 @@ impl Reader {
         }
         loop {
             let piece = match timeout(ALIVE, news.recv()).await {
-                Ok(Ok(lines)) => join(lines.iter().filter(|line| line.is_of(&self.services)).cloned().collect()),
+                Ok(Ok(lines)) => {
+                    join(lines.iter().filter(|line| line.is_of(&self.services)).cloned().collect())
+                }
                 // It was too slow, and goes on with the oldest lines that are still there.
                 Ok(Err(RecvError::Lagged(_))) => continue,
                 Ok(Err(RecvError::Closed)) => return,

@@ -3,8 +3,8 @@
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
-    audit, backup, barred, devices, exchange, fleets, keys, logs, metrics, migration, openapi, releases, rollouts,
-    users, variables,
+    audit, backup, barred, devices, exchange, fleets, keys, logs, metrics, migration, openapi, releases,
+    rollouts, users, variables,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
