@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod host;
 pub mod http;
 pub mod listen;
+pub mod logs;
 pub mod model;
 pub mod ownership;
 pub mod plan;

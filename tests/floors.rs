@@ -37,6 +37,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("project", &["model", "wire"]),
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store"]),
+    // floor 3, too: it only reads
+    ("logs", &["model", "engine", "cloud"]),
     // floor 4
     ("api", &["model", "exposition", "listen", "http"]),
     ("supervisor_api", &["model", "listen"]),
@@ -50,6 +52,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "engine",
             "host",
             "http",
+            "logs",
             "model",
             "ownership",
             "reconcile",

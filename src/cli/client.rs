@@ -238,8 +238,17 @@ impl Client {
 
     /// Asks for an answer of any length. The caller reads it.
     pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
-        let request = Request::new(Method::GET, self.route(path)?, WITHIN).without_deadline();
-        let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
+        self.stream_of(path, &[]).await
+    }
+
+    /// As [`stream`](Self::stream), with a query.
+    pub(super) async fn stream_of(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<http::Answer, ClientError> {
+        let request = self.request(Method::GET, path, query, WITHIN)?.without_deadline();
+        let answer = self.http.send(request).await.map_err(|why| self.failed(why))?;
         if answer.status().is_success() {
             return Ok(answer);
         }

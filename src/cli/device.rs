@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::client::{Client, FILTER, Plain};
 use super::deletion::{self, AllowDevices, Barred, Delete};
 use super::device_list::{self, List, States};
+use super::device_logs::{self, DeviceLogs};
 use super::device_tags::{self, Bulk, Tag};
 use super::exit::{Exit, Usage};
 use super::follow::{self, Output, Patience, Scope, Wait};
@@ -22,6 +23,8 @@ pub(super) enum Verb {
     List(List),
     /// Shows a device and its last report
     Show(One),
+    /// Shows what services of a device wrote, and follows it
+    Logs(DeviceLogs),
     /// Pins a device, or all that match a filter, to a release
     #[command(override_usage = "cotter device pin [OPTIONS] DEVICE COMMIT\n       \
         cotter device pin [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] COMMIT")]
@@ -151,6 +154,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             let detail: DeviceDetail = Client::new(plain.connection)?.get(&["devices", &device], &[]).await?;
             show(&detail, plain.json)?;
         }
+        Verb::Logs(verb) => device_logs::run(verb).await?,
         Verb::Pin(verb) => return pin(verb).await,
         Verb::Wait(verb) => return wait(verb).await,
         Verb::TrackFleet(verb) => return track_fleet(verb).await,

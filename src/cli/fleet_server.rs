@@ -114,6 +114,12 @@ struct Serve {
     /// File with the password of the database
     #[arg(long, env = "COTTER_FLEET_STORE_PASSWORD_FILE", value_name = "FILE")]
     store_password_file: Option<PathBuf>,
+    /// Whose logs are taken: of devices that somebody asks for, of all (on), or of none (off) [default: asked]
+    #[arg(long, env = "COTTER_FLEET_LOGS", value_name = "asked|on|off")]
+    logs: Option<String>,
+    /// Most disk space for logs of devices, in MiB [default: 256]
+    #[arg(long, env = "COTTER_FLEET_LOGS_MIB", value_name = "MIB")]
+    logs_mib: Option<u64>,
     /// Allows a --listen address that other machines can reach, although the server has no TLS; --allow-remote is
     /// its old name, until the next release
     #[arg(long, alias = "allow-remote")]
@@ -197,6 +203,8 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         trusted_proxies: serve.trusted_proxies,
         store: serve.store,
         store_password_file: serve.store_password_file,
+        logs: serve.logs,
+        logs_mib: serve.logs_mib,
         insecure: serve.insecure,
         paused: serve.paused.then_some(true),
     };

@@ -22,6 +22,7 @@ mod control;
 mod deletion;
 mod device;
 mod device_list;
+mod device_logs;
 mod device_tags;
 mod docker;
 mod env;

@@ -59,6 +59,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["token", "whoami"], "cotter token whoami"),
     (&["device", "list"], "cotter device list --state failing,blocked --filter ring=canary"),
     (&["device", "show"], "cotter device show north"),
+    (&["device", "logs"], "cotter device logs north web -f"),
     (&["device", "pin"], "cotter device pin 3f1c2a9 --filter ring=canary --dry-run"),
     (&["device", "track-fleet"], "cotter device track-fleet --filter ring=canary"),
     (&["device", "tag"], "cotter device tag north ring=canary"),

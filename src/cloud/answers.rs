@@ -23,6 +23,8 @@ pub struct Answered {
 pub struct Polled {
     pub state: State,
     pub is_honoured: bool,
+    /// Whether the cloud wants the logs of this device now.
+    pub wants_logs: bool,
 }
 
 /// The target state, as a poll returned it.

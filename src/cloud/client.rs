@@ -40,6 +40,9 @@ const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 /// The header with which our fleet server says that it takes an account in a report.
 const TAKES: HeaderName = HeaderName::from_static("cotter-takes");
 
+/// The header with which our fleet server says whether it wants the logs of this device now.
+const LOGS: HeaderName = HeaderName::from_static("cotter-logs");
+
 /// How long the answer to a poll may wait for a new target, and whether the cloud honours it (RFC 7240).
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -204,6 +207,10 @@ impl Client {
         }
     }
 
+    pub(super) fn http(&self) -> &Http {
+        &self.http
+    }
+
     /// Returns the longest time for one request.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
@@ -233,6 +240,8 @@ impl Client {
         let answer = self.sent(call, request).await?;
         self.check_not_deleted(uuid, &answer)?;
         let is_honoured = answer.header(&APPLIED).is_some_and(|applied| applied.starts_with("wait"));
+        // A balena API has no such header, and takes logs at any time.
+        let wants_logs = answer.header(&LOGS).is_none_or(|wants| wants == "on");
         let sent = answer.header(&ETAG).map(str::to_owned);
         let state = match answer.status() {
             StatusCode::NOT_MODIFIED if etag.is_some() => State::Unchanged { etag: sent },
@@ -243,7 +252,7 @@ impl Client {
             }
             _ => return Err(self.refused(call, answer).await),
         };
-        Ok(Polled { state, is_honoured })
+        Ok(Polled { state, is_honoured, wants_logs })
     }
 
     /// Polls without reading the target. A device that is not registered requests `/ping` instead.
@@ -333,7 +342,7 @@ impl Client {
         CloudError::Refused { endpoint, request, status, message, retry_after: None }
     }
 
-    fn failed(&self, request: &'static str, failure: Failure) -> CloudError {
+    pub(super) fn failed(&self, request: &'static str, failure: Failure) -> CloudError {
         let endpoint = self.endpoint.clone();
         match failure {
             Failure::Redirected { .. } => {
@@ -345,7 +354,7 @@ impl Client {
         }
     }
 
-    async fn refused(&self, request: &'static str, answer: Answer) -> CloudError {
+    pub(super) async fn refused(&self, request: &'static str, answer: Answer) -> CloudError {
         let (endpoint, status, retry_after) = (self.endpoint.clone(), answer.status(), answer.retry_after());
         let text = answer.beginning().await;
         let text = String::from_utf8_lossy(&text);

@@ -6,6 +6,7 @@
 mod answers;
 mod client;
 mod error;
+mod log_stream;
 mod parking;
 mod poll;
 mod probe;
@@ -17,8 +18,10 @@ mod retry;
 pub use answers::{Admitted, Answered, Polled, State};
 pub use client::{Client, Registration};
 pub use error::CloudError;
+pub use log_stream::LogStream;
 pub use poll::{Poller, Start, Times};
 pub use probe::{Probe, probe};
 pub use register::{Registered, register, register_once};
 pub use registries::registries;
 pub use report::Reporter;
+pub use retry::with_jitter;

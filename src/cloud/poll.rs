@@ -119,7 +119,8 @@ impl Poller {
             };
             let wait = match answer {
                 Ok(polled) => {
-                    let is_new = self.take(polled.state);
+                    // An answer that asks for logs comes early, like one with a new target.
+                    let is_new = self.take(polled.state) | self.note_logs(polled.wants_logs);
                     let next = self.parking.answered(asked, polled.is_honoured, took, is_new);
                     retry = Retry::up_to(self.longest_retry());
                     let wait = self.delay(next);
@@ -233,6 +234,11 @@ impl Poller {
             (Ok(_), Err(_)) => self.refuse("it is not UTF-8".to_owned()),
         }
         false
+    }
+
+    /// Publishes whether the cloud wants logs. Returns whether that is news.
+    fn note_logs(&self, wants_logs: bool) -> bool {
+        self.report.send_if_modified(|report| report.wants_logs.replace(wants_logs) != Some(wants_logs))
     }
 
     fn refuse(&mut self, why: String) {

@@ -56,7 +56,8 @@ pub(super) fn moment() -> Duration {
 }
 
 /// Returns `interval` plus a random part of up to 10 %.
-pub(super) fn with_jitter(interval: Duration) -> Duration {
+#[must_use]
+pub fn with_jitter(interval: Duration) -> Duration {
     let mut once = ExponentialBackoff {
         initial_interval: interval.mul_f64(1.05),
         max_interval: interval.mul_f64(1.05),

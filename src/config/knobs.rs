@@ -85,6 +85,7 @@ pub(super) const KNOBS: &[Knob] = &[
     number("limits.values", Some("100000")),
     number("supervisor_api.port", Some("48484")),
     text("metrics.listen", Some("")),
+    text("logs.upload", Some("auto")),
     text("log.level", Some("info")),
 ];
 

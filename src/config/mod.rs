@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{DeviceUuid, FleetRef, Instance, PlanSettings, Policy, Window};
+use crate::model::{DeviceUuid, FleetRef, Instance, LogUpload, PlanSettings, Policy, Window};
 
 pub use cloud::checked_endpoint;
 pub use join::{JoinError, Joined};
@@ -55,6 +55,8 @@ pub struct Config {
     pub supervisor_port: u16,
     /// TCP address that serves metrics in addition to the status socket; `None`: none.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether logs of services are uploaded to the cloud.
+    pub log_upload: LogUpload,
     pub log_level: String,
 }
 
@@ -222,6 +224,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         engine_socket,
         supervisor_port: count("supervisor_api.port", raw.supervisor_api.port, 1024..=65535)?,
         metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
+        log_upload: log_upload("logs.upload", raw.logs.upload)?,
         log_level: raw.log.level.unwrap_or_else(|| default_of("log.level").to_owned()),
     })
 }
@@ -232,6 +235,16 @@ fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>
     let accepts = "an address with a port, such as 127.0.0.1:9599 or [::]:9599, or empty".to_owned();
     let parsed = given.map(|given| given.parse().map_err(|_| ConfigError::Value { key, given, accepts }));
     parsed.transpose()
+}
+
+fn log_upload(key: &'static str, given: Option<String>) -> Result<LogUpload, ConfigError> {
+    let given = given.unwrap_or_else(|| default_of(key).to_owned());
+    match given.as_str() {
+        "auto" => Ok(LogUpload::Auto),
+        "on" => Ok(LogUpload::On),
+        "off" => Ok(LogUpload::Off),
+        _ => Err(ConfigError::Value { key, given, accepts: "auto, on or off".to_owned() }),
+    }
 }
 
 fn duration(

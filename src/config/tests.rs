@@ -74,6 +74,7 @@ fn every_knob_is_read_from_environment_and_flag() {
             "limits.environment" => "2KiB".to_owned(),
             "limits.values" => "2000".to_owned(),
             "cloud.tags" => "a=b".to_owned(),
+            "logs.upload" => "on".to_owned(),
             "cloud.ca_file" => authority.clone(),
             key if *kind != Kind::Text || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),

@@ -6,6 +6,7 @@
 //! | watcher | the engine's events | `wakeups` |
 //! | reconciler | `target`, `wakeups`, `orders` | engine, store, `report`, `outlook`, `events`, `api_view` |
 //! | reporter | `report` | the cloud |
+//! | logs | `report`, `events`, `cloud`, the engine's logs | the cloud |
 //! | status | `report`, `cloud`, `target`, `outlook`, `events`, the engine's logs | the status socket |
 //! | metrics | as status, but for logs | a TCP address, if one is set |
 //! | control | the control socket | `orders`, `poll_now`, `move_now` |
@@ -24,6 +25,7 @@ mod persistence;
 mod signals;
 mod systemd;
 mod talk;
+mod uploads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -154,12 +156,23 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
+    let uploads = uploads::task(Arc::clone(&docker), &config);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
     tasks.spawn(lock_folders::watch(host_access::services_dir(&config.runtime_dir), stop.clone()));
     if let Some(settings) = config.cloud {
         let metrics = config.metrics_listen;
-        let talk = Talk { http, metrics, settings, policy: config.policy, identity, store, wires, login };
+        let talk = Talk {
+            http,
+            metrics,
+            settings,
+            policy: config.policy,
+            identity,
+            store,
+            wires,
+            login,
+            logs: uploads,
+        };
         tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");

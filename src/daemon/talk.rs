@@ -8,14 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloud::{self, Client, Poller, Reporter, Start, Times};
 use crate::config::{CloudConfig, Joining};
+use crate::engine::Docker;
 use crate::host;
 use crate::http::Http;
+use crate::logs::{Destination, LogTask};
 use crate::model::{CloudReport, Identity, LocalApps, Policy, RegistryLogin};
 use crate::store::Store;
 use crate::wire::report::DeviceFacts;
 
 use super::moving::{Moved, Mover};
-use super::{Wires, joining};
+use super::{Wires, joining, uploads};
 
 /// The task that talks to the cloud.
 pub(super) struct Talk {
@@ -30,6 +32,7 @@ pub(super) struct Talk {
     pub(super) store: Store,
     pub(super) wires: Wires,
     pub(super) login: watch::Sender<Option<RegistryLogin>>,
+    pub(super) logs: LogTask<Docker>,
 }
 
 /// Returns the device's login to the registries of its cloud.
@@ -85,7 +88,7 @@ impl Talk {
         (etag, wanted_interval): (Option<String>, Option<Duration>),
         stop: &CancellationToken,
     ) -> Option<Moved> {
-        let Self { http, metrics, settings, policy, identity, store, wires, .. } = self;
+        let Self { http, metrics, settings, policy, identity, store, wires, logs, .. } = self;
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
@@ -111,8 +114,19 @@ impl Talk {
         let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
         let reporter = reporter(&client, &cloud, (&there, apps), wires, *metrics);
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
+        let to = Destination {
+            client: client.clone(),
+            uuid: there.uuid.clone(),
+            device_key: there.device_key.clone(),
+        };
+        let uploaded = logs.run(to, uploads::sources(wires), round.clone());
         let talk = async {
-            tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), Box::pin(dropped));
+            tokio::join!(
+                poller.run(round.clone()),
+                reporter.run(round.clone()),
+                Box::pin(uploaded),
+                Box::pin(dropped)
+            );
         };
         let mover = Mover {
             http,

@@ -32,7 +32,9 @@ use serde_json::Value;
 use super::base64;
 use super::connect::{Line, send};
 use super::docker_spec::Api;
+use super::log_lines::log_lines;
 use super::stream::{Pieces, lines, output};
+use crate::model::LogLine;
 
 /// Each call has a deadline of ours. bollard's own limit must only be longer.
 const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
@@ -213,6 +215,21 @@ impl Client {
         let uri = self.uri(&format!("/containers/{container}/logs"), query);
         let request = Request::get(uri).body(Sent::Left(Full::default()))?;
         Ok(output(Box::pin(self.begin(request)).await?))
+    }
+
+    /// As [`written`](Self::written), in lines. The query must ask for timestamps.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls.
+    pub(super) async fn written_lines(
+        &self,
+        container: &str,
+        query: &[(&str, &str)],
+    ) -> Result<BoxStream<'static, Result<LogLine, Error>>, Error> {
+        let uri = self.uri(&format!("/containers/{container}/logs"), query);
+        let request = Request::get(uri).body(Sent::Left(Full::default()))?;
+        Ok(log_lines(Box::pin(self.begin(request)).await?))
     }
 
     /// Pulls an image and returns its messages of progress, as bollard's call of this name.

@@ -26,6 +26,9 @@ const STREAMS: [&str; 3] = ["/events", "/images/create", "/logs"];
 /// How long a call waits for the kept connection before it opens its own.
 const BUSY: Duration = Duration::from_millis(100);
 
+/// Most bytes of a log that are read ahead.
+const LOG_BUFFER: usize = 32 << 10;
+
 /// A socket, with the connection that is kept.
 pub(super) struct Line<B> {
     socket: PathBuf,
@@ -92,7 +95,12 @@ where
         }
     }
     let (connection, meter) = Metered::new(UnixStream::connect(&line.socket).await?);
-    let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await?;
+    let mut http = http1::Builder::new();
+    if request.uri().path().ends_with("/logs") {
+        // By default a reader that cannot keep up with a container costs 400 KiB.
+        http.max_buf_size(LOG_BUFFER);
+    }
+    let (mut sender, driver) = http.handshake(TokioIo::new(connection)).await?;
     drive(driver);
     meter.begin_answer();
     let answer = sender.send_request(request).await?;

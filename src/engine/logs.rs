@@ -1,10 +1,10 @@
 //! Logs of containers, as the engine stores them. Changes nothing.
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use super::docker::Docker;
-use super::{EngineError, secrets};
-use crate::model::ContainerId;
+use super::{EngineError, FollowedLog, secrets};
+use crate::model::{ContainerId, LogTime};
 
 /// How much of a container's log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +44,33 @@ impl Docker {
         let written = written.map_err(&failed)?;
         Ok(written.map_err(failed))
     }
+}
+
+/// Follows a log, as [`Inspect::follow_log`](super::Inspect::follow_log) says.
+pub(super) async fn follow(
+    docker: &Docker,
+    id: &ContainerId,
+    since: Option<LogTime>,
+    tail: u32,
+) -> Result<FollowedLog, EngineError> {
+    const SECOND: u64 = 1_000_000_000;
+    let since = since.map(|at| format!("{}.{:09}", at / SECOND, at % SECOND)).unwrap_or_default();
+    let tail = tail.to_string();
+    let query = [
+        ("follow", "true"),
+        ("stdout", "true"),
+        ("stderr", "true"),
+        ("timestamps", "true"),
+        ("since", since.as_str()),
+        ("tail", tail.as_str()),
+    ];
+    let query = if since.is_empty() { [&query[..4], &query[5..]].concat() } else { query.to_vec() };
+    let socket = docker.socket();
+    let client = docker.client().await?;
+    let written = client.written_lines(id.as_str(), &query).await;
+    let failed = move |error| super::docker::sort(&socket, "logs", error).map_message(said);
+    let written = written.map_err(&failed)?;
+    Ok(written.map_err(failed).boxed())
 }
 
 /// Returns the error of a log. Only known messages of the engine are kept: others may quote options of the log driver,

@@ -15,6 +15,7 @@ pub mod fake;
 mod hostile_tests;
 mod injected;
 mod inspection;
+mod log_lines;
 mod logs;
 mod metered;
 mod notices;
@@ -32,12 +33,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::Stream;
+use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, AppId, Commit, ContainerId, Door, FailedProbe, HeldPort, ImageRef, Introduction, LastEnd, NetworkId,
-    NetworkName, NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass,
-    ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, Door, FailedProbe, HeldPort, ImageRef, Introduction, LastEnd, LogLine,
+    LogTime, NetworkId, NetworkName, NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform,
+    PullProgress, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -85,6 +87,9 @@ pub struct RunRecord {
     pub probe: Option<FailedProbe>,
 }
 
+/// The lines of a log. An error ends it.
+pub type FollowedLog = BoxStream<'static, Result<LogLine, EngineError>>;
+
 /// An event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -121,6 +126,19 @@ pub trait Inspect: Send + Sync {
     ///
     /// As [`EngineError`] says, also if the log driver cannot be read.
     fn last_lines(&self, id: &ContainerId) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
+
+    /// Follows the log of a container: its last `tail` lines, but none from before `since`, and then new ones until it ends.
+    /// Reads no faster than the stream is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says, also if the log driver cannot be read.
+    fn follow_log(
+        &self,
+        id: &ContainerId,
+        since: Option<LogTime>,
+        tail: u32,
+    ) -> impl Future<Output = Result<FollowedLog, EngineError>> + Send;
 
     /// Returns the engine's text for the last start of a container. Each start has a different text, and while no clock
     /// jumps, later ones sort after earlier ones. `None` if the container does not run or does not exist.

@@ -17,7 +17,7 @@ const LONGEST_LINE: usize = 1 << 20;
 pub(super) type Pieces = BoxStream<'static, Result<Vec<u8>, Error>>;
 
 /// Returns the next piece of a body; `None` at its end.
-async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     loop {
         match body.frame().await {
             None => return Ok(None),
@@ -172,7 +172,7 @@ impl Frames {
     }
 }
 
-fn begins_header(bytes: &[u8]) -> bool {
+pub(super) fn begins_header(bytes: &[u8]) -> bool {
     bytes.len() <= HEADER && bytes[0] <= 2 && bytes[1..].iter().take(3).all(|byte| *byte == 0)
 }
 

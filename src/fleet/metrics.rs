@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::logs::Logs;
 use super::parked::Parked;
 use super::policy::{Device, World};
 use super::requests::{BOUNDS, Requests};
@@ -60,6 +61,18 @@ const PARKED_MOST: Family = (
     "Polls that may wait at once; further devices ask every poll interval.",
 );
 
+const LOG_LINES: Family =
+    ("cotter_fleet_log_lines_total", Counter, "Lines of devices' logs that were kept by this server.");
+const LOG_BYTES: Family =
+    ("cotter_fleet_log_bytes_total", Counter, "Bytes of devices' logs that were kept by this server.");
+const LOG_DROPPED: Family = (
+    "cotter_fleet_log_dropped_lines_total",
+    Counter,
+    "Lines of devices' logs that were not kept: too long, too many, of a wrong form, or the disk was full.",
+);
+const LOG_STREAMS: Family =
+    ("cotter_fleet_log_streams", Gauge, "Devices that upload their logs to this server now.");
+
 /// Most releases, and most versions of agents, of one fleet that have a sample of their own: those with the most devices. The
 /// devices of all others are in one sample, so that neither many releases nor devices that report any text make many series.
 const MOST_OF_A_FLEET: usize = 20;
@@ -75,7 +88,7 @@ pub(super) fn page(
     world: &World,
     requests: &Requests,
     work: &Work,
-    parked: &Parked,
+    (parked, logs): (&Parked, &Logs),
     contact: impl Fn(&Device) -> Contact,
 ) -> String {
     let mut page = Page::default();
@@ -86,7 +99,17 @@ pub(super) fn page(
     page.add(PARKED, [("", vec![], float(parked.count()))]);
     page.add(PARKED_MOST, [("", vec![], float(parked.most()))]);
     rollout_metrics::add(&mut page, world);
+    add_logs(&mut page, logs);
     page.into_text()
+}
+
+fn add_logs(page: &mut Page, logs: &Logs) {
+    let counts = logs.counts();
+    let families = [(LOG_LINES, &counts.lines), (LOG_BYTES, &counts.bytes), (LOG_DROPPED, &counts.dropped)];
+    for (family, counter) in families {
+        page.add(family, [("", vec![], float(counter.load(Ordering::Relaxed)))]);
+    }
+    page.add(LOG_STREAMS, [("", vec![], float(logs.streams()))]);
 }
 
 fn add_devices(page: &mut Page, world: &World, contact: impl Fn(&Device) -> Contact) {
@@ -231,7 +254,7 @@ fn float(count: impl TryInto<u64>) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 19] = [
+const ALL: [Family; 23] = [
     BUILD,
     DEVICES,
     BY_TARGET,
@@ -251,6 +274,10 @@ const ALL: [Family; 19] = [
     rollout_metrics::HELD,
     rollout_metrics::DELIVERIES,
     rollout_metrics::WAITING,
+    LOG_LINES,
+    LOG_BYTES,
+    LOG_DROPPED,
+    LOG_STREAMS,
 ];
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ fn tag(world: &mut World, tags: &[(&str, &str)]) {
     changes.into_iter().for_each(|change| world.apply(change));
 }
 
+fn logs() -> Logs {
+    Logs::open("/nonexistent".into(), crate::fleet::LogMode::Off, 0, 16, |_| false)
+}
+
 /// The names of the server's metrics in a text, without the ends of a histogram and a summary.
 fn named(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
@@ -66,7 +70,8 @@ fn the_number_of_series_is_bounded_whatever_devices_report() {
 fn devices_are_counted_by_state_release_and_agent() {
     let world = world(|reported| (reported.running, reported.account) = (Some(1), account(None)));
     let lines = |contact| {
-        let text = page(&world, &Requests::default(), &Work::default(), &Parked::new(8), |_| contact);
+        let text =
+            page(&world, &Requests::default(), &Work::default(), (&Parked::new(8), &logs()), |_| contact);
         let is_wanted = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
         text.lines().filter(is_wanted).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -84,7 +89,8 @@ fn devices_are_counted_by_state_release_and_agent() {
     };
     assert_eq!(lines(Contact::Recent), expected("updating"));
     assert_eq!(lines(Contact::Old), expected("offline"));
-    let text = page(&world, &Requests::default(), &Work::default(), &Parked::new(8), |_| Contact::Recent);
+    let text =
+        page(&world, &Requests::default(), &Work::default(), (&Parked::new(8), &logs()), |_| Contact::Recent);
     assert_eq!(text.matches("cotter_fleet_devices{").count(), DeviceState::ALL.len(), "{text}");
 }
 
@@ -95,7 +101,7 @@ fn requests_and_acts_are_counted() {
     work.done.store(3, Ordering::Relaxed);
     work.commits.store(2, Ordering::Relaxed);
     work.commit_micros.store(1_500_000, Ordering::Relaxed);
-    let text = page(&World::default(), &requests, &work, &Parked::new(8), |_| Contact::Never);
+    let text = page(&World::default(), &requests, &work, (&Parked::new(8), &logs()), |_| Contact::Never);
     for line in [
         "cotter_fleet_requests_total{route=\"/ping\",method=\"GET\",status=\"200\"} 1",
         "cotter_fleet_request_duration_seconds_bucket{route=\"/ping\",method=\"GET\",le=\"0.02\"} 0",

@@ -44,7 +44,7 @@ struct Waiting {
 pub(super) enum Woken {
     /// A change may concern the device.
     Changed,
-    /// The time is over, the device polls on another connection, or the server stops.
+    /// The time is over, the device polls on another connection, its logs are wanted, or the server stops.
     Over,
 }
 
@@ -122,6 +122,13 @@ impl Parked {
                 | Change::Webhook(_)
                 | Change::DropAudit(_) => {}
             }
+        }
+    }
+
+    /// Ends the wait of a device, so that it gets an answer at once.
+    pub(super) fn end(&self, uuid: &DeviceUuid) {
+        if let Some(waiting) = self.room().waiting.remove(uuid) {
+            waiting.end(Woken::Over);
         }
     }
 

@@ -23,6 +23,7 @@ use super::audit_log::Page;
 use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
 use super::live::LiveDevices;
+use super::logs::{self, LogMode, Logs};
 use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, Room, World};
 use super::requests::Requests;
@@ -45,6 +46,7 @@ pub(super) struct Records {
     targets: Targets,
     requests: Requests,
     parked: Arc<Parked>,
+    logs: Arc<Logs>,
     live: LiveDevices,
     registering: Arc<InProgress>,
     /// The file with the time of each device's last poll.
@@ -85,6 +87,7 @@ impl Records {
         poll_interval: Duration,
         connections: usize,
         room: Room,
+        (log_mode, log_bytes): (LogMode, u64),
     ) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
@@ -100,6 +103,8 @@ impl Records {
         world.set_position(position);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok()).into_iter();
         let live = LiveDevices::new(known.filter(|(uuid, _)| world.device(uuid).is_some()));
+        let uuids = |uuid: &str| DeviceUuid::parse(uuid).is_ok_and(|uuid| world.device(&uuid).is_some());
+        let logs = Arc::new(Logs::open(logs::folder(&dir), log_mode, log_bytes, connections, uuids));
         let world = Arc::new(RwLock::new(Arc::new(world)));
         let parked = Parked::new(connections);
         let writer = Writer::start(storage, Arc::clone(&world), Arc::clone(&parked));
@@ -120,6 +125,7 @@ impl Records {
             targets,
             requests: Requests::default(),
             parked,
+            logs,
             live,
             registering: Arc::default(),
             sightings,
@@ -193,6 +199,18 @@ impl Records {
     /// Returns the polls that wait for a change.
     pub(super) fn parked(&self) -> &Arc<Parked> {
         &self.parked
+    }
+
+    /// Returns the logs of devices.
+    pub(super) fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
+    /// Asks a device for its logs. It learns it at once if its poll waits.
+    pub(super) fn ask_for_logs(&self, uuid: &DeviceUuid) {
+        if self.logs.ask(uuid) {
+            self.parked.end(uuid);
+        }
     }
 
     /// Runs an act: decides, writes, applies. Acts run one after the other.
@@ -363,7 +381,7 @@ impl Records {
         let world = self.world();
         let is_known = |(uuid, _): &(DeviceUuid, Timestamp)| world.device(uuid).is_some();
         let (known, deleted): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
-        deleted.iter().for_each(|(uuid, _)| self.live.forget(uuid));
+        deleted.iter().for_each(|(uuid, _)| self.forget(uuid));
         let at = |(uuid, at): (DeviceUuid, Timestamp)| {
             let at = now.filter(|_| self.parked.has(&uuid)).unwrap_or(at);
             (uuid, at)
@@ -378,9 +396,10 @@ impl Records {
         }
     }
 
-    /// Drops the state in memory of a deleted device.
+    /// Drops the state in memory of a deleted device, and its logs.
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.forget(uuid);
+        self.logs.forget(uuid);
     }
 }
 

@@ -165,7 +165,8 @@ impl Server {
         let store = database(config.store, config.store_password_file.as_deref())?;
         let shared = store.clone().map(SharedSightings::new).transpose().map_err(FleetError::Start)?;
         let opening = tokio::task::spawn_blocking(move || {
-            Records::open(dir, store.as_ref(), config.poll_interval, config.connections, config.room)
+            let logs = (config.logs, config.log_bytes);
+            Records::open(dir, store.as_ref(), config.poll_interval, config.connections, config.room, logs)
         });
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
@@ -228,11 +229,12 @@ impl Server {
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
         // Polls that wait are answered at once when the server stops.
-        let parked = Arc::clone(self.records.parked());
+        let (parked, logs) = (Arc::clone(self.records.parked()), Arc::clone(self.records.logs()));
         let serving = async {
             let ends = async {
                 stopped.cancelled().await;
                 parked.close();
+                logs.close();
             };
             tokio::join!(serving, ends).0
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::certificate::TlsFiles;
+use super::logs::LogMode;
 use super::policy::Room;
 use crate::listen::Network;
 use crate::postgres::{Address, BadAddress};
@@ -31,6 +32,8 @@ pub struct RawConfig {
     pub paused: Option<bool>,
     pub store: Option<String>,
     pub store_password_file: Option<PathBuf>,
+    pub logs: Option<String>,
+    pub logs_mib: Option<u64>,
     /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
     pub insecure: bool,
@@ -63,6 +66,10 @@ pub struct Config {
     pub store: Option<Address>,
     /// The file with the password of the database.
     pub store_password_file: Option<PathBuf>,
+    /// Whose logs are taken.
+    pub logs: LogMode,
+    /// Most bytes of the files with logs of devices.
+    pub log_bytes: u64,
 }
 
 /// The default of `data_dir`.
@@ -83,6 +90,9 @@ const RELEASES_PER_FLEET_RANGE: RangeInclusive<usize> = 10..=100_000;
 const FLEET_RELEASES_MIB: usize = 32;
 const ALL_RELEASES_MIB: usize = 96;
 const RELEASES_MIB_RANGE: RangeInclusive<usize> = 1..=65_536;
+/// The default of `logs_mib`, and its accepted values.
+const LOGS_MIB: u64 = 256;
+const LOGS_MIB_RANGE: RangeInclusive<u64> = 1..=1_048_576;
 /// The accepted values of `connections`.
 const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
 /// Connections of operators, in addition to the setting `connections`.
@@ -127,6 +137,10 @@ pub enum ConfigError {
     AuditTime { given: String },
     #[error("{name} = {given} is out of range; it must be from {least} to {most}")]
     Releases { name: &'static str, given: usize, least: usize, most: usize },
+    #[error("logs = {given:?} is not accepted; write asked, on or off")]
+    Logs { given: String },
+    #[error("logs_mib = {given} is out of range; it must be from 1 to 1048576")]
+    LogsMib { given: u64 },
     #[error("connections = {given} is out of range; it must be from 16 to 60000")]
     Connections { given: usize },
     #[error(
@@ -177,6 +191,8 @@ impl RawConfig {
             paused: self.paused.or(below.paused),
             store: self.store.or(below.store),
             store_password_file: self.store_password_file.or(below.store_password_file),
+            logs: self.logs.or(below.logs),
+            logs_mib: self.logs_mib.or(below.logs_mib),
             insecure: self.insecure || below.insecure,
         }
     }
@@ -253,6 +269,7 @@ impl RawConfig {
                 .filter(|time| AUDIT_TIME_RANGE.contains(time))
                 .ok_or(ConfigError::AuditTime { given: text })?,
         };
+        let (logs, log_bytes) = logs(self.logs, self.logs_mib)?;
         let room = room(self.releases_per_fleet, self.fleet_releases_mib, self.all_releases_mib)?;
         let store = database(self.store.as_deref(), self.store_password_file.as_deref())?;
         Ok(Config {
@@ -268,6 +285,8 @@ impl RawConfig {
             paused: self.paused.unwrap_or(false),
             store,
             store_password_file: self.store_password_file,
+            logs,
+            log_bytes,
         })
     }
 }
@@ -286,6 +305,19 @@ fn room(releases: Option<usize>, fleet: Option<usize>, all: Option<usize>) -> Re
         of_a_fleet: checked("fleet_releases_mib", fleet, FLEET_RELEASES_MIB, mib.clone())? << 20,
         of_all: checked("all_releases_mib", all, ALL_RELEASES_MIB, mib)? << 20,
     })
+}
+
+/// Checks whose logs are taken, and how many bytes of them are kept.
+fn logs(mode: Option<String>, mib: Option<u64>) -> Result<(LogMode, u64), ConfigError> {
+    let mode = match mode {
+        None => LogMode::default(),
+        Some(given) => LogMode::parse(&given).ok_or(ConfigError::Logs { given })?,
+    };
+    let mib = mib.unwrap_or(LOGS_MIB);
+    if !LOGS_MIB_RANGE.contains(&mib) {
+        return Err(ConfigError::LogsMib { given: mib });
+    }
+    Ok((mode, mib << 20))
 }
 
 fn proxies(given: Vec<String>) -> Result<Vec<Network>, ConfigError> {
@@ -314,7 +346,7 @@ mod tests {
         assert!(spoken.connections.is_some() && spoken.trusted_proxies.is_some());
         assert!(spoken.audit_entries.is_some() && spoken.audit_time.is_some());
         assert!(spoken.releases_per_fleet.is_some() && spoken.fleet_releases_mib.is_some());
-        assert!(spoken.all_releases_mib.is_some());
+        assert!(spoken.all_releases_mib.is_some() && spoken.logs.is_some() && spoken.logs_mib.is_some());
         assert_eq!(shipped.check().unwrap(), RawConfig::default().check().unwrap());
         let defaults = Config {
             listen: "127.0.0.1:7300".parse().unwrap(),
@@ -329,6 +361,8 @@ mod tests {
             paused: false,
             store: None,
             store_password_file: None,
+            logs: LogMode::Asked,
+            log_bytes: 256 << 20,
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -340,6 +374,8 @@ mod tests {
             ("listen = \"0.0.0.0:7300\"", "no TLS"),
             ("listen = \"[::]:7300\"", "no TLS"),
             ("poll_interval = \"soon\"", "write e.g. 30s"),
+            ("logs = \"yes\"", "write asked, on or off"),
+            ("logs_mib = 0", "from 1 to 1048576"),
             ("poll_interval = \"999ms\"", "from 1s to 24h"),
             ("poll_interval = \"25h\"", "from 1s to 24h"),
             ("connections = 15", "from 16 to 60000"),

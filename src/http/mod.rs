@@ -8,6 +8,7 @@
 mod answer;
 mod broken;
 mod no_proxy;
+mod pieces;
 mod redirect;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -20,8 +21,10 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use hyper::body::Bytes;
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -30,6 +33,7 @@ use header::{HeaderMap, HeaderName, HeaderValue};
 pub use answer::{Answer, retry_after};
 pub use broken::Broken;
 use broken::failed;
+use pieces::{Pieces, Sent};
 pub use redirect::Follow;
 
 /// Longest time to open a connection.
@@ -86,7 +90,7 @@ pub struct Request {
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
     pass: Option<Pass>,
-    body: Option<Vec<u8>>,
+    body: Option<Sent>,
     within: Option<Duration>,
     follow: Follow,
 }
@@ -175,7 +179,7 @@ impl Http {
     /// # Errors
     ///
     /// See [`Failure`]. Any status is a success, except that of a redirect that is not followed.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+    pub async fn send(&self, mut request: Request) -> Result<Answer, Failure> {
         let mut first = Url::parse(&request.url).map_err(Failure::NoUrl)?;
         for (name, value) in &request.query {
             first.query_pairs_mut().append_pair(name, value);
@@ -193,8 +197,15 @@ impl Http {
                     None => hop,
                 };
             }
-            if let Some(body) = &request.body {
-                hop = hop.body(body.clone());
+            match &mut request.body {
+                Some(Sent::Whole(body)) => hop = hop.body(body.clone()),
+                // It is sent once: a request with a body is not redirected.
+                Some(Sent::Pieces(pieces)) => {
+                    if let Some(pieces) = pieces.take() {
+                        hop = hop.body(reqwest::Body::wrap(pieces));
+                    }
+                }
+                None => {}
             }
             if let Some(deadline) = deadline {
                 hop = hop.timeout(deadline.saturating_duration_since(Instant::now()));
@@ -280,8 +291,15 @@ impl Request {
     #[must_use]
     pub fn json(self, body: Vec<u8>) -> Self {
         let mut request = self.header(header::CONTENT_TYPE, "application/json");
-        request.body = Some(body);
+        request.body = Some(Sent::Whole(body));
         request
+    }
+
+    /// Sends a body of any length, piece by piece. It ends when the sender is dropped. The answer may come before.
+    #[must_use]
+    pub fn pieces(mut self, content_type: &str, pieces: mpsc::Receiver<Bytes>) -> Self {
+        self.body = Some(Sent::Pieces(Some(Pieces(pieces))));
+        self.header(header::CONTENT_TYPE, content_type)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+#[cfg(any(feature = "server", test))]
+use axum::body::Bytes;
 use axum::body::{Body, HttpBody};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -45,7 +47,38 @@ pub enum Unread {
     Broken,
 }
 
+/// A body without end, read piece by piece. It takes no more of the client than its reader takes.
+#[cfg(any(feature = "server", test))]
+pub struct Pieces {
+    body: Body,
+    _place: Admitted,
+}
+
+#[cfg(any(feature = "server", test))]
+impl Pieces {
+    /// Returns the next piece; `None` at the end. Waits as long as the client does.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread::Broken`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
+        loop {
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}
+
 impl Admitted {
+    /// Reads a body without end. The caller bounds what it keeps, and for how long.
+    #[cfg(any(feature = "server", test))]
+    #[must_use]
+    pub fn pieces(self, body: Body) -> Pieces {
+        Pieces { body, _place: self }
+    }
+
     /// Reads a body of at most `largest` bytes.
     ///
     /// The bytes are copied as they arrive, so a client that sends single bytes uses no more memory.

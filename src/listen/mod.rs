@@ -28,6 +28,8 @@ mod validity;
 use std::time::Duration;
 
 pub use admission::{Admitted, Busy, Rank, Visit};
+#[cfg(any(feature = "server", test))]
+pub use body::Pieces;
 pub use body::{Received, Unread};
 pub use json::{from_json, may_be_json};
 pub use listener::Listener;

@@ -27,6 +27,7 @@ mod isolation;
 mod label;
 mod ledger;
 mod limits;
+mod log;
 mod login;
 mod moves;
 mod names;
@@ -80,6 +81,7 @@ pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
 pub use label::{is_own_label, is_yes};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
+pub use log::{LogCounts, LogCursor, LogCursors, LogLevel, LogLine, LogMessage, LogTime, LogUpload};
 pub use login::{RegistryLogin, RegistryPass};
 pub use moves::{LocalApp, LocalApps, Move, MoveOrder, Moves};
 pub use observed::{

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppId, Attempted, Commit, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt, Happening,
-    Health, History, Hold, Lease, Ledger, Reason, ServiceName, Waiting, What,
+    AppId, Attempted, Commit, ContainerId, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt,
+    Happening, Health, History, Hold, Lease, Ledger, LogCounts, Reason, ServiceName, Waiting, What,
 };
 
 /// The current state of the device.
@@ -126,6 +126,8 @@ pub struct ServiceReport {
     pub detail: String,
     /// When its container began to be in this state, as time since the device booted.
     pub since: Option<Duration>,
+    /// Its container, if there is one.
+    pub container: Option<ContainerId>,
     pub health: Health,
     /// While it downloads, or waits for its download.
     pub progress: Option<DownloadProgress>,
@@ -187,6 +189,10 @@ pub struct CloudReport {
     pub report_error: Option<String>,
     /// The move to another cloud that this one ordered.
     pub moving: Option<MoveReport>,
+    /// Whether the cloud wants logs now. Only our own fleet server says it; `None`: it has not answered yet.
+    pub wants_logs: Option<bool>,
+    /// What was uploaded. A change of it alone wakes no reader.
+    pub logs: LogCounts,
 }
 
 /// A move to another cloud, as it stands.

@@ -111,6 +111,7 @@ mod tests {
             apps: apps.iter().map(app).collect(),
             poll_interval: None,
             is_lock_overridden: false,
+            has_logs: true,
             moves_to: None,
         }
     }

@@ -19,6 +19,8 @@ pub struct Target {
     pub poll_interval: Option<Duration>,
     /// Whether the cloud orders to ignore update locks (`SUPERVISOR_OVERRIDE_LOCK`, docs/dev/protocol.md, "Update locks").
     pub is_lock_overridden: bool,
+    /// Whether the cloud takes logs (`SUPERVISOR_LOG_CONTROL`, docs/dev/protocol.md, "Log streaming").
+    pub has_logs: bool,
     /// Whether the cloud orders the device to move to another cloud.
     pub moves_to: Option<MoveOrder>,
 }

@@ -91,6 +91,7 @@ fn wanted_app(
             status,
             detail: seen.map_or(String::new(), |s| s.status.clone()),
             since: seen.and_then(|seen| at.facts.since.get(&seen.container).copied()),
+            container: seen.map(|seen| seen.container.clone()),
             health: seen.map_or(Health::Unchecked, |s| s.health),
             progress,
         });
@@ -142,6 +143,7 @@ fn add_accepted(
             status: status_of(seen),
             detail: seen.status.clone(),
             since: at.facts.since.get(&seen.container).copied(),
+            container: Some(seen.container.clone()),
             health: seen.health,
             progress: None,
         });

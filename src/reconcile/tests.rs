@@ -163,6 +163,7 @@ fn target(number: u8) -> Target {
         apps: [(app_id("app"), TargetApp::Wanted(wanted))].into(),
         poll_interval: None,
         is_lock_overridden: false,
+        has_logs: true,
         moves_to: None,
     }
 }

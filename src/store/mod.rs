@@ -15,9 +15,11 @@
 //!   db.opening[-again]   exist while the database is being opened, and afterwards if the process died meanwhile
 //!   db.corrupt-<n>/      damaged databases that were set aside, at most two
 //!   mirror-a.json mirror-b.json
+//!   log-cursors.json     how far logs were uploaded; may be lost
 //! ```
 
 mod choose;
+mod cursors;
 mod database;
 mod error;
 mod folder;
@@ -38,6 +40,7 @@ use database::Database;
 use mirror::{Found, Mirrors};
 use records::{Records, Snapshot};
 
+pub use cursors::CursorFile;
 pub use error::{Recovery, StoreError};
 pub use inspect::{Copy, Inspection, inspect};
 pub use records::Remembered;

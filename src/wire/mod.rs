@@ -9,6 +9,7 @@ pub mod compose;
 pub mod compose_file;
 pub mod config_json;
 mod device_state;
+pub mod log_line;
 pub mod operator_api;
 pub mod policy;
 pub mod report;

@@ -15,6 +15,7 @@ fn service(name: &str, release: &str, status: ServiceStatus, progress: Option<u8
         status,
         detail: "Up 3 minutes".into(),
         since: None,
+        container: None,
         health: crate::model::Health::Unchecked,
         progress: progress.map(|percent| DownloadProgress { percent, ..DownloadProgress::default() }),
     }

@@ -37,6 +37,9 @@ const OVERRIDE_KEYS: [&str; 4] = [
     "RESIN_OVERRIDE_LOCK",
 ];
 
+/// As [`OVERRIDE_KEYS`], for logs.
+const LOG_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_LOG_CONTROL", "RESIN_SUPERVISOR_LOG_CONTROL"];
+
 /// The variables that order a move to another cloud, after `BALENA_` or `RESIN_`, without which balena's API takes none.
 pub const MOVE_ENDPOINT: &str = "COTTER_MOVE_ENDPOINT";
 pub const MOVE_FLEET: &str = "COTTER_MOVE_FLEET";
@@ -106,6 +109,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         apps,
         poll_interval: poll_interval(&state.config),
         is_lock_overridden: is_lock_overridden(&state.config),
+        has_logs: has_logs(&state.config),
         moves_to: move_order(&state.config),
     })
 }
@@ -226,12 +230,21 @@ fn poll_interval(config: &BTreeMap<String, String>) -> Option<Duration> {
 
 /// Returns whether the cloud overrides update locks. Ignores a value that is neither yes nor no.
 fn is_lock_overridden(config: &BTreeMap<String, String>) -> bool {
-    let word = |key| match config.get(key)?.trim().to_ascii_lowercase().as_str() {
+    OVERRIDE_KEYS.into_iter().find_map(|key| word(config, key)).unwrap_or(false)
+}
+
+/// Returns whether the cloud takes logs, which it does unless it says no.
+fn has_logs(config: &BTreeMap<String, String>) -> bool {
+    LOG_KEYS.into_iter().find_map(|key| word(config, key)).unwrap_or(true)
+}
+
+/// Reads yes or no.
+fn word(config: &BTreeMap<String, String>, key: &str) -> Option<bool> {
+    match config.get(key)?.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "on" => Some(true),
         "0" | "false" | "off" | "" => Some(false),
         _ => None,
-    };
-    OVERRIDE_KEYS.into_iter().find_map(word).unwrap_or(false)
+    }
 }
 
 /// Returns the order to move to another cloud.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::log_stream::{self, LogStreams};
 use super::{Fleet, Lab};
 
 /// Answers registrations, polls and reports on a loopback port, and notes each request.
@@ -38,6 +39,7 @@ pub struct Asked {
 struct Shared {
     reply: Reply,
     asked: Vec<Asked>,
+    logs: LogStreams,
 }
 
 impl FakeCloud {
@@ -101,6 +103,11 @@ impl FakeCloud {
         self.asked(|asked| asked.method == "PATCH").into_iter().map(|asked| asked.body).collect()
     }
 
+    /// What devices have uploaded to the log stream. `change` may also set how it answers.
+    pub fn logs<T>(&self, change: impl FnOnce(&mut LogStreams) -> T) -> T {
+        change(&mut self.shared.lock().expect("no thread panics").logs)
+    }
+
     fn asked(&self, which: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         let shared = self.shared.lock().expect("no thread panics");
         shared.asked.iter().filter(|asked| which(asked)).cloned().collect()
@@ -122,15 +129,23 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     let mut words = line.split_whitespace().map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
     let (mut length, mut etag) = (0, None);
+    let mut head = String::new();
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
         let Some((name, value)) = header.trim_end().split_once(':') else { break };
+        head.push_str(&header.to_lowercase());
         match name.to_lowercase().as_str() {
             "content-length" => length = value.trim().parse().ok()?,
             "if-none-match" => etag = Some(value.trim().to_owned()),
             _ => {}
         }
+    }
+    if path.ends_with("/log-stream") {
+        let shared = |change: &mut dyn FnMut(&mut LogStreams)| {
+            change(&mut shared.lock().expect("no thread panics").logs);
+        };
+        return log_stream::answer(reader, stream, (&method, &path, &head), &shared);
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;

@@ -11,10 +11,12 @@ use serde_json::Value;
 use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
 use crate::engine::notices::{self, Notices};
 use crate::engine::secrets::{self, Secrets};
-use crate::engine::{About, EngineError, Inspect, LogSpan, Notice, RunRecord, docker_spec, observed};
+use crate::engine::{
+    About, EngineError, FollowedLog, Inspect, LogSpan, Notice, RunRecord, docker_spec, logs, observed,
+};
 use crate::model::{
-    App, ContainerId, ContainerState, Door, HeldPort, LAST_LINES, Observed, ObservedService, ObservedVolume,
-    OwnVolume, VolumeName, last_lines,
+    App, ContainerId, ContainerState, Door, HeldPort, LAST_LINES, LogTime, Observed, ObservedService,
+    ObservedVolume, OwnVolume, VolumeName, last_lines,
 };
 
 use super::{CONTAINERS, Docker, EVENTS, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
@@ -212,6 +214,15 @@ impl Inspect for Docker {
         };
         let late = EngineError::Timeout { call: "logs", seconds: TO_READ.as_secs() };
         tokio::time::timeout(TO_READ, read).await.unwrap_or(Err(late))
+    }
+
+    async fn follow_log(
+        &self,
+        id: &ContainerId,
+        since: Option<LogTime>,
+        tail: u32,
+    ) -> Result<FollowedLog, EngineError> {
+        logs::follow(self, id, since, tail).await
     }
 
     async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use futures_util::{Stream, stream};
 
-use crate::engine::{About, EngineError, Inspect, Notice, RunRecord};
+use crate::engine::{About, EngineError, FollowedLog, Inspect, Notice, RunRecord};
 use crate::model::{
-    App, AppId, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, Observed, ObservedVolume,
-    OwnVolume, VolumeName,
+    App, AppId, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, LogTime, Observed,
+    ObservedVolume, OwnVolume, VolumeName,
 };
 
 use super::inside::last_end;
@@ -40,6 +40,15 @@ impl Inspect for Fake {
             Ok(seen.map(|seen| format!("the last line of {}", seen.service)).into_iter().collect())
         })
         .await
+    }
+
+    async fn follow_log(
+        &self,
+        id: &ContainerId,
+        since: Option<LogTime>,
+        tail: u32,
+    ) -> Result<FollowedLog, EngineError> {
+        self.written.follow(id, since, tail)
     }
 
     async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {

@@ -10,18 +10,20 @@ mod mounts;
 mod networks;
 mod operate;
 mod outage;
+mod written;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{ContainerId, ContainerState, ImageRef, Instance, ObservedService, VolumeName};
+use crate::model::{ContainerId, ContainerState, ImageRef, Instance, LogLine, ObservedService, VolumeName};
 
 pub use behaviour::Behaviour;
 use inside::Inside;
+use written::Written;
 
 use super::EngineError;
 
@@ -59,6 +61,7 @@ pub struct Fake {
     /// Changes whenever a call outlives its caller.
     outlived: watch::Sender<u64>,
     is_frozen: watch::Sender<bool>,
+    written: Arc<Written>,
 }
 
 impl Fake {
@@ -72,6 +75,7 @@ impl Fake {
             changed: watch::Sender::new(0),
             outlived: watch::Sender::new(0),
             is_frozen: watch::Sender::new(false),
+            written: Arc::default(),
         }
     }
 
@@ -152,6 +156,27 @@ impl Fake {
         let left: BTreeSet<_> = inside.everything().map(|s| s.container.clone()).collect();
         inside.names.retain(|id, _| left.contains(id));
         inside.specs.retain(|id, _| left.contains(id));
+    }
+
+    /// Adds a line to the log of a container, which need not exist.
+    pub fn write(&self, container: &ContainerId, line: LogLine) {
+        self.written.write(container, line);
+    }
+
+    /// Ends all readers of a container's log, as the end of the container does.
+    pub fn end_log(&self, container: &ContainerId) {
+        self.written.end(container);
+    }
+
+    /// Gives a container a log driver that cannot be read.
+    pub fn make_log_unreadable(&self, container: &ContainerId) {
+        self.written.make_unreadable(container);
+    }
+
+    /// The number of times that the log of a container was opened.
+    #[must_use]
+    pub fn logs_opened(&self, container: &ContainerId) -> usize {
+        self.written.opened(container)
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

@@ -4,6 +4,7 @@
 //! The key is in the head of a request. A request is admitted once its key is verified, and only then is its body read: see
 //! [`crate::listen`].
 
+mod logs;
 mod prefer;
 mod register;
 mod state;
@@ -17,7 +18,7 @@ use axum::extract::RawQuery;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, patch};
+use axum::routing::{MethodRouter, get, patch, post};
 
 use super::records::{ActError, Records};
 use super::secret;
@@ -40,12 +41,13 @@ const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
 /// The routes of devices.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 5] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 6] {
     [
         ("/ping", get(async || "OK")),
         ("/device/register", get(register::may_register).post(register::register)),
         ("/device/v3/{uuid}/state", get(state::get)),
         ("/device/v3/state", patch(state::patch)),
+        ("/device/v2/{uuid}/log-stream", post(logs::stream)),
         ("/v7/device", get(register::own_id)),
     ]
 }

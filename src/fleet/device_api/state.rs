@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, not_written, prefer,
-    read,
+    DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, logs, not_written,
+    prefer, read,
 };
 use crate::fleet::parked::{Place, Woken};
 use crate::fleet::policy::{KeyHash, Reported, World};
@@ -45,24 +45,41 @@ enum Looked {
 /// changes, or after N seconds.
 pub(super) async fn get(
     State(records): State<Arc<Records>>,
-    Extension(visit): Extension<Visit>,
+    visit: Extension<Visit>,
     Path(uuid): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
     let uuid = DeviceUuid::parse(&uuid).ok();
+    let response = poll(&records, visit, uuid.clone(), query, headers).await;
+    match uuid {
+        // It is said at the end of a wait, because it may have changed meanwhile.
+        Some(uuid) if matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED) => {
+            (logs::wanted(&records, &uuid), response).into_response()
+        }
+        Some(_) | None => response,
+    }
+}
+
+async fn poll(
+    records: &Arc<Records>,
+    Extension(visit): Extension<Visit>,
+    uuid: Option<DeviceUuid>,
+    query: RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
     let poll = Poll { uuid, key: key_of(&headers, &query), knows };
-    if let Some(response) = poll.catch_up(&records).await {
+    if let Some(response) = poll.catch_up(records).await {
         return response;
     }
-    let Some(seconds) = prefer::wait(&headers) else { return poll.look(&records, &visit).into_response() };
+    let Some(seconds) = prefer::wait(&headers) else { return poll.look(records, &visit).into_response() };
     drop((query, headers));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let applied = |response: Response| ([prefer::applied(seconds)], response).into_response();
     let mut place: Option<(Place, u64)> = None;
     loop {
-        let (fleet, response) = match poll.look(&records, &visit) {
+        let (fleet, response) = match poll.look(records, &visit) {
             Looked::Same { fleet, response } => (fleet, response),
             Looked::Answered(response) if response.status() == StatusCode::OK => return applied(response),
             Looked::Answered(response) => return response,
@@ -70,7 +87,7 @@ pub(super) async fn get(
         if let Some((place, _)) = place.take().filter(|(_, of)| *of == fleet) {
             drop(response);
             if place.wait(deadline).await == Woken::Over {
-                return applied(poll.look(&records, &visit).into_response());
+                return applied(poll.look(records, &visit).into_response());
             }
             continue;
         }

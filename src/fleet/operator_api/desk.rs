@@ -25,6 +25,7 @@ use crate::fleet::access::{AccessRefusal, Entry, MOST_THINGS, Outcome, Scope, Wh
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
 use crate::fleet::gate::{Caller, Gate, RECORDED};
+use crate::fleet::logs::Logs;
 use crate::fleet::parked::Parked;
 use crate::fleet::policy::{Change, Device, Pinned, Refusal, Room, Sight, World};
 use crate::fleet::records::{ActError, Records};
@@ -364,6 +365,16 @@ impl Desk {
     /// As [`Records::parked`].
     pub(super) fn parked(&self) -> &Parked {
         self.records.parked()
+    }
+
+    /// As [`Records::logs`].
+    pub(super) fn logs(&self) -> &Arc<Logs> {
+        self.records.logs()
+    }
+
+    /// As [`Records::ask_for_logs`].
+    pub(super) fn ask_for_logs(&self, uuid: &DeviceUuid) {
+        self.records.ask_for_logs(uuid);
     }
 
     /// As [`Records::requests`].

@@ -12,7 +12,8 @@ use crate::fleet::metrics;
 pub(super) async fn page(records: Desk) -> Result<Response, ApiError> {
     let made = tokio::task::spawn_blocking(move || {
         let world = records.world();
-        metrics::page(&world, records.requests(), records.work(), records.parked(), |device| {
+        let (parked, logs) = (records.parked(), records.logs());
+        metrics::page(&world, records.requests(), records.work(), (parked, logs), |device| {
             records.last_seen(&world, device).1
         })
     });

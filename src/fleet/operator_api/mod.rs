@@ -21,6 +21,7 @@ mod etag;
 mod exchange;
 mod fleets;
 mod keys;
+mod logs;
 mod membership;
 mod metrics;
 mod migration;

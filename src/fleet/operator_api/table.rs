@@ -3,8 +3,8 @@
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
-    audit, backup, barred, chosen, devices, exchange, fleets, keys, metrics, migration, openapi, overview,
-    releases, rollouts, users, variables, webhooks,
+    audit, backup, barred, chosen, devices, exchange, fleets, keys, logs, metrics, migration, openapi,
+    overview, releases, rollouts, users, variables, webhooks,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
@@ -151,6 +151,7 @@ fn of_devices() -> Vec<Route> {
                 way(Delete, Devices, "delete a device", devices::delete).of_one(),
             ],
         ),
+        ("/devices/{device}/logs", vec![way(Get, See, "read the logs of a device", logs::show)]),
         ("/devices/{device}/pin", vec![way(Post, RollOut, "pin a device", devices::pin).of_one()]),
         (
             "/devices/{device}/track-fleet",

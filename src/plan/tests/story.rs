@@ -265,6 +265,7 @@ pub(super) fn target(release: Option<Release>) -> Target {
         apps: BTreeMap::from([(app.id, wanted)]),
         poll_interval: None,
         is_lock_overridden: false,
+        has_logs: true,
         moves_to: None,
     }
 }
@@ -411,6 +412,7 @@ impl Device {
                         apps: BTreeMap::new(),
                         poll_interval: None,
                         is_lock_overridden: false,
+                        has_logs: true,
                         moves_to: None,
                     });
                 }

@@ -42,6 +42,7 @@ fn report(text: &str) -> Report {
             status,
             detail: String::new(),
             since: None,
+            container: None,
             progress: None,
             health: Health::Unchecked,
         });

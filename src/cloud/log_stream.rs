@@ -1,0 +1,122 @@
+//! Uploads logs: one endless request with a compressed body (docs/dev/protocol.md, "Log streaming").
+//!
+//! An answer while the body is being sent means that the cloud has ended the stream. It decides neither what is sent nor when.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::mpsc;
+
+use super::client::Client;
+use super::error::CloudError;
+use crate::http::header::CONTENT_ENCODING;
+use crate::http::{Answer, Bytes, Failure, Method, Request};
+use crate::model::{DeviceUuid, LogMessage};
+use crate::wire::log_line;
+
+/// Pieces that are compressed before the network has taken them.
+const AHEAD: usize = 2;
+
+/// How long the network may take none.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// How long the answer to a complete stream may take.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+/// An open stream. Dropping it closes its connection.
+pub struct LogStream {
+    client: Client,
+    answering: Answering,
+    pieces: mpsc::Sender<Bytes>,
+    encoder: GzEncoder<Vec<u8>>,
+}
+
+impl Client {
+    /// Opens a stream for logs. The connection is made while [`LogStream::ended`] or another of its functions is awaited.
+    #[must_use]
+    pub fn stream_logs(&self, uuid: &DeviceUuid, device_key: &str) -> LogStream {
+        let (pieces, receiver) = mpsc::channel(AHEAD);
+        let url = format!("{}/device/v2/{uuid}/log-stream", self.endpoint());
+        let request = Request::new(Method::POST, url, Duration::ZERO).without_deadline().bearer(device_key);
+        let request = request.pieces("application/x-ndjson", receiver).header(CONTENT_ENCODING, "gzip");
+        let http = self.http().clone();
+        let answering = Box::pin(async move { http.send(request).await });
+        let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        LogStream { client: self.clone(), answering, pieces, encoder }
+    }
+}
+
+impl LogStream {
+    /// Returns once the cloud has ended the stream, or the connection is lost: with the reason.
+    pub async fn ended(&mut self) -> CloudError {
+        let answer = (&mut self.answering).await;
+        match answer {
+            Ok(answer) if answer.status().is_success() => {
+                let status = answer.status().as_u16();
+                let message = "it ended the stream".to_owned();
+                let (endpoint, request) = (self.client.endpoint().to_owned(), REQUEST);
+                CloudError::Refused { endpoint, request, status, message, retry_after: answer.retry_after() }
+            }
+            Ok(answer) => self.client.refused(REQUEST, answer).await,
+            Err(failure) => self.client.failed(REQUEST, failure),
+        }
+    }
+
+    /// Sends messages, and returns how many bytes they had before they were compressed. Waits while the cloud does not take
+    /// more, for up to a minute.
+    ///
+    /// # Errors
+    ///
+    /// As [`ended`](Self::ended). Some of the messages may have been sent.
+    pub async fn send(&mut self, messages: &[LogMessage]) -> Result<u64, CloudError> {
+        let mut bytes = 0;
+        for message in messages {
+            let line = log_line::encode(message);
+            bytes += line.len() as u64;
+            self.encoder.write_all(&line).map_err(|error| self.broken(&error))?;
+        }
+        self.encoder.flush().map_err(|error| self.broken(&error))?;
+        let piece = std::mem::take(self.encoder.get_mut());
+        let pieces = self.pieces.clone();
+        tokio::select! {
+            sent = tokio::time::timeout(STALLED, pieces.send(piece.into())) => match sent {
+                Ok(Ok(())) => return Ok(bytes),
+                Ok(Err(_)) => {}
+                Err(_) => return Err(self.client.failed(REQUEST, Failure::Late)),
+            },
+            error = self.ended() => return Err(error),
+        }
+        // The body is not sent any more, so the answer is there or the connection is lost.
+        Err(tokio::time::timeout(ENDS_WITHIN, self.ended())
+            .await
+            .unwrap_or_else(|_| self.client.failed(REQUEST, Failure::Late)))
+    }
+
+    /// Ends the stream, and waits up to 5 s for the cloud to have taken it.
+    pub async fn finish(mut self) {
+        if self.encoder.try_finish().is_ok() {
+            let rest = std::mem::take(self.encoder.get_mut());
+            let sent = tokio::time::timeout(ENDS_WITHIN, self.pieces.send(rest.into()));
+            tokio::select! {
+                _ = sent => {}
+                _ = &mut self.answering => return,
+            }
+        }
+        drop(self.pieces);
+        // All that could be said is said. A cloud that does not answer changes nothing.
+        let _ended = tokio::time::timeout(ENDS_WITHIN, self.answering).await;
+    }
+
+    fn broken(&self, error: &io::Error) -> CloudError {
+        let (endpoint, request) = (self.client.endpoint().to_owned(), REQUEST);
+        CloudError::Refused { endpoint, request, status: 0, message: error.to_string(), retry_after: None }
+    }
+}
+
+/// What the cloud is asked, in messages.
+const REQUEST: &str = "log stream";

@@ -1,0 +1,293 @@
+//! What services of devices wrote: takes the streams of devices, keeps their last lines in files, and shows them.
+//!
+//! By default only a device that somebody asks for uploads its logs. Files are bounded for each device and in all, are written
+//! without a sync, and belong to this server alone: they are in no backup, and other servers on the same database do not
+//! have them.
+
+mod intake;
+mod shelf;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::DeviceUuid;
+
+pub(super) use intake::{BadStream, Intake};
+pub(super) use shelf::{Line, Shelf};
+
+/// Whose logs are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogMode {
+    /// Of devices that somebody asks for, and some minutes longer.
+    #[default]
+    Asked,
+    /// Of all devices.
+    On,
+    /// Of none.
+    Off,
+}
+
+impl LogMode {
+    /// Reads a word of the settings.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        match word {
+            "asked" => Some(Self::Asked),
+            "on" => Some(Self::On),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// How long a device uploads after somebody asked for its logs.
+const ASKED_FOR: Duration = Duration::from_secs(600);
+
+/// How much longer its stream is read. It ends the stream itself once its next poll says so.
+const GRACE: Duration = Duration::from_secs(120);
+
+/// The fraction of connections that streams of logs may have: one in this many.
+const SHARE: usize = 16;
+
+/// Most operators that follow logs.
+const FOLLOWING: usize = 16;
+
+/// What was taken since the server started.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) lines: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    /// Lines that were not kept: too long, of a wrong form, or the disk was full.
+    pub(super) dropped: AtomicU64,
+}
+
+/// The logs of all devices.
+#[derive(Debug)]
+pub(super) struct Logs {
+    mode: LogMode,
+    dir: PathBuf,
+    /// Most bytes of all files.
+    most: u64,
+    asked: Mutex<HashMap<DeviceUuid, Instant>>,
+    open: Mutex<HashMap<DeviceUuid, Weak<Shelf>>>,
+    /// About how many bytes all files have.
+    used: Arc<AtomicU64>,
+    streams: Arc<Semaphore>,
+    most_streams: usize,
+    following: Arc<Semaphore>,
+    counts: Counts,
+    stop: CancellationToken,
+}
+
+impl Logs {
+    /// Logs in this folder, of at most `most` bytes, from devices on a share of so many connections. Removes the files of
+    /// devices that are not `known`. Blocks.
+    pub(super) fn open(
+        dir: PathBuf,
+        mode: LogMode,
+        most: u64,
+        connections: usize,
+        known: impl Fn(&str) -> bool,
+    ) -> Self {
+        let used = shelf::tidy(&dir, known);
+        let most_streams = (connections / SHARE).max(1);
+        Self {
+            mode,
+            dir,
+            most,
+            asked: Mutex::default(),
+            open: Mutex::default(),
+            used: Arc::new(AtomicU64::new(used)),
+            streams: Arc::new(Semaphore::new(most_streams)),
+            most_streams,
+            following: Arc::new(Semaphore::new(FOLLOWING)),
+            counts: Counts::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.mode == LogMode::Off
+    }
+
+    /// Returns whether a device is to upload its logs.
+    pub(super) fn wants(&self, uuid: &DeviceUuid) -> bool {
+        self.wants_within(uuid, Duration::ZERO)
+    }
+
+    /// Returns whether a stream of a device is read on.
+    pub(super) fn takes(&self, uuid: &DeviceUuid) -> bool {
+        self.wants_within(uuid, GRACE)
+    }
+
+    fn wants_within(&self, uuid: &DeviceUuid, grace: Duration) -> bool {
+        match self.mode {
+            LogMode::On => true,
+            LogMode::Off => false,
+            LogMode::Asked => {
+                locked(&self.asked).get(uuid).is_some_and(|until| *until + grace > Instant::now())
+            }
+        }
+    }
+
+    /// Somebody asks for the logs of a device. Returns whether the device does not know yet that they are wanted.
+    pub(super) fn ask(&self, uuid: &DeviceUuid) -> bool {
+        if self.mode != LogMode::Asked {
+            return false;
+        }
+        let now = Instant::now();
+        let mut asked = locked(&self.asked);
+        asked.retain(|_, until| *until + GRACE > now);
+        asked.insert(uuid.clone(), now + ASKED_FOR).is_none_or(|until| until <= now)
+    }
+
+    /// Takes the place of a stream; `None` if all are taken.
+    pub(super) fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.streams).try_acquire_owned().ok()
+    }
+
+    /// Takes the place of an operator who follows; `None` if all are taken.
+    pub(super) fn follow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.following).try_acquire_owned().ok()
+    }
+
+    /// Returns how many devices stream at the moment.
+    pub(super) fn streams(&self) -> usize {
+        self.most_streams - self.streams.available_permits()
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Returns the shelf of a device.
+    pub(super) fn shelf(&self, uuid: &DeviceUuid) -> Arc<Shelf> {
+        let mut open = locked(&self.open);
+        if let Some(shelf) = open.get(uuid).and_then(Weak::upgrade) {
+            return shelf;
+        }
+        open.retain(|_, shelf| shelf.strong_count() > 0);
+        let shelf = Arc::new(Shelf::new(&self.dir, uuid, Arc::clone(&self.used)));
+        open.insert(uuid.clone(), Arc::downgrade(&shelf));
+        shelf
+    }
+
+    /// Keeps lines of a device, and sends them to those who follow it. Blocks.
+    pub(super) fn keep(&self, shelf: &Shelf, lines: Vec<Line>) {
+        let (count, bytes) = (lines.len() as u64, lines.iter().map(|line| line.json.len() as u64).sum());
+        match shelf.append(lines) {
+            Ok(()) => {
+                self.counts.lines.fetch_add(count, Ordering::Relaxed);
+                self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Err(error) => {
+                self.drop_lines(count);
+                tracing::debug!(%error, "lines of a device's log are not kept");
+            }
+        }
+        if self.used.load(Ordering::Relaxed) > self.most {
+            let used = shelf::make_room(&self.dir, self.most / 10 * 9);
+            self.used.store(used, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn drop_lines(&self, count: u64) {
+        self.counts.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Removes what there is of a device that was deleted.
+    pub(super) fn forget(&self, uuid: &DeviceUuid) {
+        locked(&self.asked).remove(uuid);
+        self.shelf(uuid).remove();
+    }
+
+    /// Ends all streams. Call it when the server stops.
+    pub(super) fn close(&self) {
+        self.stop.cancel();
+    }
+
+    pub(super) async fn closed(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+/// The folder of logs in the data folder.
+pub(super) fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("logs")
+}
+
+/// New lines of a device. A reader that is too slow misses some.
+pub(super) type News = broadcast::Receiver<Arc<Vec<Line>>>;
+
+/// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uuid(n: u8) -> DeviceUuid {
+        DeviceUuid::parse(format!("{n:032x}")).unwrap()
+    }
+
+    fn line(n: u64) -> Line {
+        Line { service: Some("web".to_owned()), json: format!("{{\"n\":{n}}}\n").into_bytes() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_is_wanted_for_some_minutes_after_somebody_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = |mode| Logs::open(folder.path().join("logs"), mode, 1 << 20, 1024, |_| true);
+        let asked = logs(LogMode::Asked);
+        assert!(!asked.wants(&uuid(1)) && !asked.takes(&uuid(1)));
+        assert!(asked.ask(&uuid(1)));
+        assert!(!asked.ask(&uuid(1)), "it is told already");
+        assert!(asked.wants(&uuid(1)) && !asked.wants(&uuid(2)));
+        tokio::time::advance(ASKED_FOR + Duration::from_secs(1)).await;
+        assert!(!asked.wants(&uuid(1)) && asked.takes(&uuid(1)), "its stream is read on");
+        assert!(asked.ask(&uuid(1)));
+        let on = logs(LogMode::On);
+        assert!(on.wants(&uuid(1)) && !on.ask(&uuid(1)));
+        let off = logs(LogMode::Off);
+        assert!(!off.wants(&uuid(1)) && !off.ask(&uuid(1)) && !off.wants(&uuid(1)));
+    }
+
+    #[tokio::test]
+    async fn files_are_bounded_for_each_device_and_in_all_and_go_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("logs");
+        let logs = Logs::open(dir.clone(), LogMode::On, 300 << 10, 1024, |_| true);
+        let size = || std::fs::read_dir(&dir).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+        for device in 1..=5 {
+            let shelf = logs.shelf(&uuid(device));
+            for batch in 0..100 {
+                logs.keep(&shelf, (0..1000).map(|n| line(batch * 1000 + n)).collect());
+            }
+            let used: u64 = size();
+            assert!(used <= 320 << 10, "{used}");
+            let (last, _) = shelf.read(3, &[]);
+            let last: Vec<_> =
+                last.iter().map(|line| String::from_utf8(line.json.clone()).unwrap()).collect();
+            assert_eq!(last, ["{\"n\":99997}\n", "{\"n\":99998}\n", "{\"n\":99999}\n"]);
+        }
+        let left = |n| logs.shelf(&uuid(n)).read(10, &[]).0.len();
+        assert_eq!((left(1), left(5)), (0, 10), "the oldest files went");
+        logs.forget(&uuid(5));
+        assert_eq!(left(5), 0);
+        assert_eq!(logs.counts().lines.load(Ordering::Relaxed), 500_000);
+        // Files of devices that do not exist any more go at the next start.
+        logs.keep(&logs.shelf(&uuid(7)), vec![line(1)]);
+        let known = uuid(4).to_string();
+        let logs = Logs::open(dir.clone(), LogMode::On, 300 << 10, 1024, |uuid| uuid == known);
+        let left = |n| logs.shelf(&uuid(n)).read(10, &[]).0.len();
+        assert_eq!((left(7), left(4)), (0, 10));
+    }
+}

@@ -1,0 +1,173 @@
+//! `/api/v1/devices/{device}/logs`: what services of a device wrote.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answer::{ApiError, Params, Path};
+use super::desk::Desk;
+use crate::fleet::logs::{Line, News, Shelf};
+use crate::model::DeviceUuid;
+use crate::wire::operator_api::Code;
+
+/// How many lines are shown, and how many at most.
+const USUAL: usize = 100;
+const MOST: usize = 10_000;
+
+/// Most services that one request names.
+const MOST_SERVICES: usize = 50;
+
+/// How long a device that was just asked may take to send lines, and how long after the last of them none may come.
+const FIRST: Duration = Duration::from_secs(15);
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often a reader who follows is sent an empty line, which shows whether it is still there, and asks the device again.
+const ALIVE: Duration = Duration::from_secs(30);
+
+/// Lines that the client has not read yet.
+const AHEAD: usize = 16;
+
+/// Which lines.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Names with commas between them.
+    service: Option<String>,
+    lines: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(super) async fn show(
+    desk: Desk,
+    Path(device): Path<String>,
+    Params(which): Params<Which>,
+) -> Result<Response, ApiError> {
+    let uuid = desk.world().find_device(&device)?.uuid.clone();
+    let most = which.lines.unwrap_or(USUAL);
+    let named = which.service.as_deref().unwrap_or_default();
+    let services: Vec<String> =
+        named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    if most > MOST || services.len() > MOST_SERVICES {
+        let wrong = format!("lines may be up to {MOST}, and service up to {MOST_SERVICES} names");
+        return Err(ApiError::bad_request(wrong));
+    }
+    let logs = Arc::clone(desk.logs());
+    if logs.is_off() {
+        let remedy = "set logs = \"asked\" or \"on\" in the settings of the server";
+        return Err(ApiError::with_remedy(Code::BadRequest, "this server takes no logs of devices", remedy));
+    }
+    let following = match which.follow {
+        true => Some(logs.follow().ok_or_else(ApiError::busy)?),
+        false => None,
+    };
+    let shelf = logs.shelf(&uuid);
+    let is_waited_for = !logs.wants(&uuid);
+    let news = shelf.news();
+    desk.ask_for_logs(&uuid);
+    let reader = Reader { desk, uuid, shelf, services };
+    match following {
+        Some(place) => Ok(reader.follow(most, place)),
+        None => {
+            if is_waited_for {
+                settle(news).await;
+            }
+            Ok(answer(Body::from(join(reader.read(most).await?.0))))
+        }
+    }
+}
+
+/// Waits until a device that was just asked has sent its last lines.
+async fn settle(mut news: News) {
+    let until = Instant::now() + FIRST;
+    if timeout_at(until, news.recv()).await.is_err() {
+        return;
+    }
+    while Instant::now() < until && timeout(SETTLED, news.recv()).await.is_ok() {}
+}
+
+struct Reader {
+    desk: Desk,
+    uuid: DeviceUuid,
+    shelf: Arc<Shelf>,
+    services: Vec<String>,
+}
+
+impl Reader {
+    async fn read(&self, most: usize) -> Result<(Vec<Line>, News), ApiError> {
+        let (shelf, services) = (Arc::clone(&self.shelf), self.services.clone());
+        let reading = tokio::task::spawn_blocking(move || shelf.read(most, &services));
+        reading.await.map_err(|error| ApiError::failed(&error))
+    }
+
+    /// Answers with the last lines and then new ones, until the client goes or the server stops.
+    fn follow(self, most: usize, place: OwnedSemaphorePermit) -> Response {
+        let (to, receiver) = mpsc::channel(AHEAD);
+        let sending = async move {
+            let _place = place;
+            tokio::select! {
+                () = self.send(most, &to) => {}
+                () = to.closed() => {}
+                () = self.desk.logs().closed() => {}
+            }
+        };
+        let pieces = stream::unfold((receiver, Box::pin(sending), false), async |state| {
+            let (mut receiver, mut sending, mut is_over) = state;
+            let piece: Bytes = loop {
+                tokio::select! {
+                    biased;
+                    piece = receiver.recv() => break piece?,
+                    () = &mut sending, if !is_over => is_over = true,
+                }
+            };
+            Some((Ok::<_, io::Error>(piece), (receiver, sending, is_over)))
+        });
+        answer(Body::from_stream(Box::pin(pieces)))
+    }
+
+    async fn send(&self, most: usize, to: &mpsc::Sender<Bytes>) {
+        let Ok((lines, mut news)) = self.read(most).await else { return };
+        if to.send(join(lines)).await.is_err() {
+            return;
+        }
+        loop {
+            let piece = match timeout(ALIVE, news.recv()).await {
+                Ok(Ok(lines)) => {
+                    join(lines.iter().filter(|line| line.is_of(&self.services)).cloned().collect())
+                }
+                // It was too slow, and goes on with the oldest lines that are still there.
+                Ok(Err(RecvError::Lagged(_))) => continue,
+                Ok(Err(RecvError::Closed)) => return,
+                Err(_) => {
+                    // Its token may have ended, and the device may have been moved out of its fleets.
+                    let is_seen = self.desk.world().find_device(self.uuid.as_str()).is_ok();
+                    if !is_seen || self.desk.check_token().is_err() {
+                        return;
+                    }
+                    self.desk.ask_for_logs(&self.uuid);
+                    Bytes::from_static(b"\n")
+                }
+            };
+            if !piece.is_empty() && to.send(piece).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn join(lines: Vec<Line>) -> Bytes {
+    lines.into_iter().flat_map(|line| line.json).collect::<Vec<u8>>().into()
+}
+
+fn answer(body: Body) -> Response {
+    ([(CONTENT_TYPE, "application/jsonl")], body).into_response()
+}

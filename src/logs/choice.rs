@@ -1,0 +1,67 @@
+//! Decides whether logs are uploaded, and which containers are followed. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    AppId, CloudReport, ContainerId, LogLevel, LogUpload, Report, ServiceName, ServiceReport, ServiceSpec,
+    ServiceStatus,
+};
+
+/// The variable of a service that says which of its lines are uploaded.
+const LEVEL: &str = "BALENA_LOGS_LEVEL";
+
+/// A container whose log is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Followed {
+    pub(super) service: ServiceName,
+    /// The cloud's number of the service.
+    pub(super) number: u64,
+    pub(super) level: LogLevel,
+    /// Changes when the container starts or ends.
+    pub(super) phase: Phase,
+}
+
+/// The state of a container, and since when it is in it.
+pub(super) type Phase = (ServiceStatus, Option<std::time::Duration>);
+
+/// Returns whether logs are uploaded now.
+pub(super) fn is_wanted(upload: LogUpload, is_metered: bool, report: &Report, cloud: &CloudReport) -> bool {
+    let is_allowed = match upload {
+        LogUpload::Off => false,
+        LogUpload::On => true,
+        LogUpload::Auto => !is_metered,
+    };
+    let target = report.delivered.as_ref().map(|delivered| &delivered.target);
+    is_allowed && cloud.wants_logs == Some(true) && target.is_some_and(|target| target.has_logs)
+}
+
+/// Returns the containers to follow.
+pub(super) fn followed(report: &Report) -> BTreeMap<ContainerId, Followed> {
+    let mut followed = BTreeMap::new();
+    for (app, reported) in &report.apps {
+        for service in &reported.services {
+            // A container that was only created has written nothing.
+            let has_run = service.status != ServiceStatus::Installed;
+            let Some(container) = service.container.as_ref().filter(|_| has_run) else { continue };
+            let Some(spec) = spec(report, app, service) else { continue };
+            let level = LogLevel::of(spec.environment.get(LEVEL).map(String::as_str));
+            if level == LogLevel::None {
+                continue;
+            }
+            let what = Followed {
+                service: service.service.clone(),
+                number: spec.service_id,
+                level,
+                phase: (service.status, service.since),
+            };
+            followed.insert(container.clone(), what);
+        }
+    }
+    followed
+}
+
+/// Returns the spec of a service in the target. An earlier release of it has the same number.
+pub(super) fn spec<'a>(report: &'a Report, app: &AppId, service: &ServiceReport) -> Option<&'a ServiceSpec> {
+    let target = &report.delivered.as_ref()?.target;
+    target.apps.get(app)?.release()?.services.get(&service.service)
+}

@@ -1,0 +1,20 @@
+//! Uploads what services write to the cloud's log stream (docs/dev/protocol.md, "Log streaming").
+//!
+//! A follower for each container reads its log from the engine and puts lines into one bounded buffer, which one upload
+//! empties. A follower reads no faster than its service may upload, and not at all while the buffer is full: the lines wait in
+//! the engine's own log, and what is too old is skipped there, unread.
+//!
+//! The room reads from the engine and changes nothing. It has tasks of its own, and nobody waits for them.
+
+mod buffer;
+mod choice;
+mod cursors;
+mod follower;
+mod followers;
+mod pace;
+mod run;
+mod texts;
+mod upload;
+
+pub use run::{Destination, LogTask, SaveCursors, Settings, Sources};
+pub use upload::Times;
