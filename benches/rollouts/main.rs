@@ -118,7 +118,7 @@ fn longest_decision(devices: u32) -> Duration {
     let mut rollout = Rollout::new(1, 1, 1, definition, now);
     let kinds = ["rev1", "rev2", "rev3"].map(|kind| BTreeMap::from([("hw".to_owned(), kind.to_owned())]));
     let uuids: Vec<String> = (0..devices).map(|number| format!("{number:032x}")).collect();
-    let mut members: BTreeMap<&str, Member> = BTreeMap::new();
+    let mut members: BTreeMap<String, Member> = BTreeMap::new();
     let mut longest = Duration::ZERO;
     for round in 0..20_u64 {
         let seen = members.clone();
@@ -142,7 +142,7 @@ fn longest_decision(devices: u32) -> Duration {
         let began = Instant::now();
         let decision = decide(&rollout, subjects, outside);
         longest = longest.max(began.elapsed());
-        members.extend(decision.members);
+        members.extend(decision.members.into_iter().map(|(uuid, member)| (uuid.to_owned(), member)));
         rollout = decision.rollout;
     }
     longest

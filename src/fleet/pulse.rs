@@ -88,6 +88,7 @@ pub(super) fn fleets_of(world: &World, changes: &[Change]) -> BTreeSet<u64> {
         | Change::Counters(_)
         | Change::RetireKey(_)
         | Change::Access(_)
+        | Change::Webhook(_)
         | Change::PutRepeat(_)
         | Change::DropRepeat(_)
         | Change::DropAudit(_) => None,

@@ -81,6 +81,7 @@ fn report() -> Report {
         status: ServiceStatus::Running,
         detail: String::new(),
         since: None,
+        container: None,
         health: Health::Unchecked,
         progress: None,
     };
@@ -97,6 +98,7 @@ fn report() -> Report {
         apps: apps.iter().map(|(number, services)| (app_id(*number), wanted(*number, services))).collect(),
         poll_interval: None,
         is_lock_overridden: false,
+        has_logs: false,
         moves_to: None,
     };
     Report {
