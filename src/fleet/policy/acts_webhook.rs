@@ -92,7 +92,7 @@ impl World {
                 accepts: NAME_ACCEPTS,
             });
         }
-        webhook::check_address(&url, allows_http).map_err(|why| WebhookRefusal::Address(why))?;
+        webhook::check_address(&url, allows_http).map_err(WebhookRefusal::Address)?;
         let events = match events {
             None => Event::ALL.into_iter().collect(),
             Some(names) => names
