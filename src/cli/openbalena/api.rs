@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::openbalena_error::BalenaError;
 use crate::cli::print;
-use crate::http::{self, Http, Method, Request, StatusCode, Url};
+use crate::http::{Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::one_line;
 
