@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long a page may take to become what a test waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -26,7 +26,7 @@ pub(crate) struct Browser {
     http: reqwest::Client,
     session: String,
     driver: Child,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -54,15 +54,14 @@ impl Browser {
         })
         .await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut browser =
-            Self { http, session: format!("http://127.0.0.1:{port}/session"), driver, _profile: profile };
+        let mut browser = Self { http, session: format!("http://127.0.0.1:{port}/session"), driver, profile };
         let options = json!({
             "binary": binary("chromium").unwrap(),
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
                 "--window-size=1280,900", "--force-color-profile=srgb", "--lang=en-US", "--no-proxy-server",
-                format!("--user-data-dir={}", browser._profile.path().join("profile").display()),
+                format!("--user-data-dir={}", browser.profile.path().join("profile").display()),
             ],
         });
         let wanted = json!({ "capabilities": { "alwaysMatch": {
@@ -172,8 +171,18 @@ impl Browser {
                 if (found) found.setAttribute('data-test', ''); return !!found; }})()",
             text = json!(text)
         );
-        self.until(&mark).await;
-        self.click("[data-test]").await;
+        let begun = Instant::now();
+        loop {
+            self.until(&mark).await;
+            // A live page may swap the element before it is clicked.
+            let body = json!({ "using": "css selector", "value": "[data-test]" });
+            if let Ok(found) = self.ask(Method::POST, "/element", body).await {
+                let element = found[ELEMENT].as_str().unwrap().to_owned();
+                let clicked = self.ask(Method::POST, &format!("/element/{element}/click"), json!({})).await;
+                let Err(error) = clicked else { return };
+                assert!(begun.elapsed() < PATIENCE, "{text}: {error}");
+            }
+        }
     }
 
     pub(crate) async fn type_into(&self, selector: &str, text: &str) {
@@ -227,12 +236,33 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    /// Leaves no process behind, also after a panic. Chromium is no child that ends with its driver, so each process with this
+    /// profile is ended by its id; its helpers end with it.
     fn drop(&mut self) {
-        // Chromium ends with its driver's session. This cannot wait for an answer, so the driver is asked by its signal.
-        let pid = self.driver.id().to_string();
-        let _gone = Command::new("kill").args(["-TERM", &pid]).status();
+        let _gone = self.driver.kill();
         let _ended = self.driver.wait();
+        let profile = self.profile.path().display().to_string();
+        for _ in 0..50 {
+            let of_profile = with_words(&profile);
+            if of_profile.is_empty() {
+                return;
+            }
+            let ids = of_profile.iter().map(ToString::to_string);
+            let _gone = Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status();
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
+}
+
+/// The processes whose command line has this text, by their ids.
+fn with_words(text: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has_text = |id: &u32| {
+        let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(text)
+    };
+    ids.filter(has_text).collect()
 }
 
 /// Where a program is, if it is installed.
