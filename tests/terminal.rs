@@ -65,6 +65,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "list"],
     &["device", "list", "--columns", "name,type,update,agent,created,tags,why"],
     &["device", "show", "a"],
+    &["device", "logs", "a"],
     &["device", "wait", "--timeout", "0s"],
     &["device", "pin", "a", "b"],
     &["device", "pin", "--filter", "a", "b"],
@@ -312,6 +313,10 @@ fn of_push(method: &str, path: &str) -> Found {
     }
     if path.contains("/releases") {
         return (200, releases.to_string().into_bytes());
+    }
+    if path.contains("/logs?") {
+        let line = json!({ "at": TIME, "service": HOSTILE, "stderr": true, "message": HOSTILE });
+        return (200, format!("{line}\n").into_bytes());
     }
     let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
                         "devices": 1, "states": { "offline": 1 }, "releases": 1, "registry": null, "created": TIME });

@@ -120,6 +120,9 @@ impl<E: Inspect + 'static> LogTask<E> {
     ) -> bool {
         let mut cloud = sources.cloud.subscribe();
         loop {
+            if stop.is_cancelled() {
+                return false;
+            }
             let is = {
                 let (report, cloud) = (sources.report.borrow_and_update(), cloud.borrow_and_update());
                 is_wanted(settings.upload, settings.is_metered, &report, &cloud)
