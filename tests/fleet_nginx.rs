@@ -307,7 +307,7 @@ fn acting(site: &Site, is_over: &Arc<AtomicBool>) -> (JoinSet<()>, Arc<Mutex<BTr
                 let key = (part == 0).then(|| format!("key of {name}"));
                 match operator.act("/fleets", &json!({ "name": name }), key.as_deref()).await {
                     // The answer has a key that is not kept: it was done before the server ended.
-                    (409, answer) if answer["error"]["code"] == "done_already" => {}
+                    (409, answer) if answer["error"]["code"] == "shown_once" => {}
                     (429, _) => {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;

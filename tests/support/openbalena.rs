@@ -17,7 +17,9 @@ pub(crate) const TOKEN: &str = "a-token-of-openbalena";
 
 /// A kind of row: its name, required fields, other fields that a client may set, and the fields that are unique together.
 /// A field with `>TABLE` names a row there.
-const TABLES: &[(&str, &str, &str, &[&str])] = &[
+type Kind = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const TABLES: &[Kind] = &[
     ("organization", "handle", "", &["handle"]),
     ("device_type", "slug", "", &["slug"]),
     (
@@ -449,9 +451,7 @@ impl Shared {
     }
 }
 
-fn table(
-    name: &str,
-) -> Result<&'static (&'static str, &'static str, &'static str, &'static [&'static str]), (u16, String)> {
+fn table(name: &str) -> Result<&'static Kind, (u16, String)> {
     TABLES.iter().find(|(table, ..)| *table == name).ok_or((404, format!("there is no {name}")))
 }
 
