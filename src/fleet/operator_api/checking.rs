@@ -65,34 +65,37 @@ mod tests {
 
     use axum::http::header::RETRY_AFTER;
     use axum::response::IntoResponse;
+    use tokio::task::JoinSet;
 
     use super::*;
-
-    /// A check that lasts until something is sent to it. With one thread, nobody could, if the check ran on it.
-    fn lasting(checks: &'static Checks) -> (Sender<()>, tokio::task::JoinHandle<Result<(), ApiError>>) {
-        let (end, ended) = channel();
-        let check = move || ended.recv().map_err(|_| ApiError::bad_request("not ended"));
-        (end, tokio::spawn(checks.run(check)))
-    }
 
     #[tokio::test(start_paused = true)]
     async fn checks_hold_up_no_other_work_and_only_some_run_at_once() {
         static CHECKS: Checks = Checks::new();
-        let running: Vec<_> = (0..AT_ONCE).map(|_| lasting(&CHECKS)).collect();
+        let mut running = JoinSet::new();
+        // Each lasts until something is sent to it. With one thread, nobody could send, if it ran on that.
+        let ends: Vec<Sender<()>> = std::iter::repeat_with(|| {
+            let (end, ended) = channel();
+            running.spawn(CHECKS.run(move || ended.recv().map_err(|_| ApiError::bad_request("not ended"))));
+            end
+        })
+        .take(AT_ONCE)
+        .collect();
         while CHECKS.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let waits = tokio::spawn(CHECKS.run(|| Ok(())));
+        let mut waiting = JoinSet::new();
+        waiting.spawn(CHECKS.run(|| Ok(())));
         tokio::task::yield_now().await;
         tokio::time::advance(PATIENCE).await;
-        let refused = waits.await.unwrap().unwrap_err().into_response();
-        assert_eq!(
-            (refused.status().as_u16(), &refused.headers()[RETRY_AFTER]),
-            (503, &"5".parse().unwrap())
-        );
-        for (end, ran) in running {
+        let refused = waiting.join_next().await.unwrap().unwrap().unwrap_err().into_response();
+        let retry_after = refused.headers()[RETRY_AFTER].to_str().unwrap();
+        assert_eq!((refused.status().as_u16(), retry_after), (503, "5"));
+        for end in ends {
             end.send(()).unwrap();
-            assert!(ran.await.unwrap().is_ok());
+        }
+        while let Some(ran) = running.join_next().await {
+            assert!(ran.unwrap().is_ok());
         }
         assert!(CHECKS.run(|| Ok(())).await.is_ok());
     }

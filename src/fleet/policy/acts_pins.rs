@@ -10,20 +10,16 @@ impl World {
         let by = Arc::new(pinned);
         let noted = |release| PinnedTo::new(release, Arc::clone(&by));
         for change in changes {
-            match change {
-                Change::PutDevice(device) => {
-                    let before = self.device(&device.uuid).and_then(|before| before.pin);
-                    if before != device.pin {
-                        device.pinned = device.pin.map(noted);
-                    }
+            if let Change::PutDevice(device) = change {
+                let before = self.device(&device.uuid).and_then(|before| before.pin);
+                if before != device.pin {
+                    device.pinned = device.pin.map(noted);
                 }
-                Change::PutFleet(fleet) => {
-                    let before = self.fleet(fleet.number).and_then(Fleet::pin);
-                    if before != fleet.pin() {
-                        fleet.pinned = fleet.pin().map(noted);
-                    }
+            } else if let Change::PutFleet(fleet) = change {
+                let before = self.fleet(fleet.number).and_then(Fleet::pin);
+                if before != fleet.pin() {
+                    fleet.pinned = fleet.pin().map(noted);
                 }
-                _ => {}
             }
         }
     }
