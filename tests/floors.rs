@@ -163,6 +163,7 @@ fn one_room_names_each_outside_thing() {
         ("sled::", &["store", "fleet"][..]),
         ("redb::", &["fleet"]),
         ("imbl::", &["fleet"]),
+        ("maud::", &["fleet"]),
         ("bollard::", &["engine"]),
         ("reqwest::", &["http"]),
         ("rustls::", &["http", "listen", "postgres"]),
