@@ -156,23 +156,14 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
-    let uploads = uploads::task(Arc::clone(&docker), &config);
+    let logs = uploads::task(Arc::clone(&docker), &config);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
     tasks.spawn(lock_folders::watch(host_access::services_dir(&config.runtime_dir), stop.clone()));
     if let Some(settings) = config.cloud {
         let metrics = config.metrics_listen;
-        let talk = Talk {
-            http,
-            metrics,
-            settings,
-            policy: config.policy,
-            identity,
-            store,
-            wires,
-            login,
-            logs: uploads,
-        };
+        let talk =
+            Talk { http, metrics, settings, policy: config.policy, identity, store, wires, login, logs };
         tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");

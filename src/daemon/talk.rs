@@ -11,7 +11,7 @@ use crate::config::{CloudConfig, Joining};
 use crate::engine::Docker;
 use crate::host;
 use crate::http::Http;
-use crate::logs::{Destination, LogTask};
+use crate::logs::LogTask;
 use crate::model::{CloudReport, Identity, LocalApps, Policy, RegistryLogin};
 use crate::store::Store;
 use crate::wire::report::DeviceFacts;
@@ -114,19 +114,10 @@ impl Talk {
         let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
         let reporter = reporter(&client, &cloud, (&there, apps), wires, *metrics);
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
-        let to = Destination {
-            client: client.clone(),
-            uuid: there.uuid.clone(),
-            device_key: there.device_key.clone(),
-        };
-        let uploaded = logs.run(to, uploads::sources(wires), round.clone());
+        let uploaded = logs.run(uploads::to(&client, &there), uploads::sources(wires), round.clone());
+        let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped)) };
         let talk = async {
-            tokio::join!(
-                poller.run(round.clone()),
-                reporter.run(round.clone()),
-                Box::pin(uploaded),
-                Box::pin(dropped)
-            );
+            tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), quiet);
         };
         let mover = Mover {
             http,

@@ -6,10 +6,12 @@ use futures_util::FutureExt;
 use tracing::warn;
 
 use super::Wires;
+use crate::cloud::Client;
 use crate::config::Config;
 use crate::engine::Docker;
 use crate::host;
-use crate::logs::{LogTask, Settings, Sources, Times};
+use crate::logs::{Destination, LogTask, Settings, Sources, Times};
+use crate::model::Identity;
 use crate::store::CursorFile;
 
 /// The task that uploads logs, as the settings say.
@@ -30,6 +32,12 @@ pub(super) fn task(engine: Arc<Docker>, config: &Config) -> LogTask<Docker> {
     let now_ms = || u64::try_from(host::now().as_millisecond()).unwrap_or(0);
     let settings = Settings { upload: config.log_upload, is_metered, times: Times::PROTOCOL, now_ms };
     LogTask::new(engine, settings, cursors, Box::new(save))
+}
+
+/// Where it uploads to.
+pub(super) fn to(client: &Client, identity: &Identity) -> Destination {
+    let (uuid, device_key) = (identity.uuid.clone(), identity.device_key.clone());
+    Destination { client: client.clone(), uuid, device_key }
 }
 
 /// What it reads.

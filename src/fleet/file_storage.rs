@@ -1,5 +1,7 @@
 //! The store of one server: the file in its data folder.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +12,7 @@ use super::audit_log::{AuditLog, Page};
 use super::policy::Change;
 use super::storage::{News, Opened, Storage, Trail};
 use super::store::Store;
-use super::store_error::StoreError;
+use super::store_error::{FILE, StoreError};
 
 /// The file, and the audit trail in it.
 struct FileStorage {
@@ -25,6 +27,12 @@ struct FileStorage {
 struct FileTrail {
     log: Arc<Mutex<Option<AuditLog>>>,
     dir: PathBuf,
+}
+
+/// Returns which file the records are in: its device and inode.
+pub(super) fn file_id(dir: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(dir.join(FILE)).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Opens the store of a data folder.

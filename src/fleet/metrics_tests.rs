@@ -24,7 +24,7 @@ fn tag(world: &mut World, tags: &[(&str, &str)]) {
 }
 
 fn logs() -> Logs {
-    Logs::open("/nonexistent".into(), crate::fleet::LogMode::Off, 0, 16, |_| false)
+    Logs::open("/nonexistent".into(), (crate::fleet::LogMode::Off, 0), 16, &Parked::new(8), |_| false)
 }
 
 /// The names of the server's metrics in a text, without the ends of a histogram and a summary.

@@ -6,10 +6,8 @@
 //! leaves no act half done, and many reports need only one write.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -30,7 +28,7 @@ use super::requests::Requests;
 use super::standing::Contact;
 use super::storage::{Opened, Trail};
 use super::store::FolderLock;
-use super::store_error::{FILE, StoreError};
+use super::store_error::StoreError;
 pub(super) use super::targets::Target;
 use super::targets::Targets;
 pub(super) use super::writer::ActError;
@@ -46,7 +44,7 @@ pub(super) struct Records {
     targets: Targets,
     requests: Requests,
     parked: Arc<Parked>,
-    logs: Arc<Logs>,
+    pub(super) logs: Arc<Logs>,
     live: LiveDevices,
     registering: Arc<InProgress>,
     /// The file with the time of each device's last poll.
@@ -96,17 +94,17 @@ impl Records {
             Some(address) => database::open(address, &dir)?,
             None => file_storage::open(&dir)?,
         };
-        let file = if is_shared { None } else { file_id(&dir) };
+        let file = if is_shared { None } else { file_storage::file_id(&dir) };
         let Opened { storage, trail, records, position, own } = opened;
         let is_new = records.is_empty() && !is_shared;
         let mut world = World::of(records);
         world.set_position(position);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok()).into_iter();
         let live = LiveDevices::new(known.filter(|(uuid, _)| world.device(uuid).is_some()));
-        let uuids = |uuid: &str| DeviceUuid::parse(uuid).is_ok_and(|uuid| world.device(&uuid).is_some());
-        let logs = Arc::new(Logs::open(logs::folder(&dir), log_mode, log_bytes, connections, uuids));
-        let world = Arc::new(RwLock::new(Arc::new(world)));
         let parked = Parked::new(connections);
+        let uuids = |uuid: &str| DeviceUuid::parse(uuid).is_ok_and(|uuid| world.device(&uuid).is_some());
+        let logs = Logs::open(logs::folder(&dir), (log_mode, log_bytes), connections, &parked, uuids);
+        let world = Arc::new(RwLock::new(Arc::new(world)));
         let writer = Writer::start(storage, Arc::clone(&world), Arc::clone(&parked));
         let failed = |source| StoreError::Io { path: dir.clone(), source };
         let writer = writer.map_err(failed)?;
@@ -125,7 +123,7 @@ impl Records {
             targets,
             requests: Requests::default(),
             parked,
-            logs,
+            logs: Arc::new(logs),
             live,
             registering: Arc::default(),
             sightings,
@@ -139,7 +137,7 @@ impl Records {
     /// Returns whether the file of the records is still in its place. It may have been removed, or replaced by another one,
     /// while the server has it open.
     pub(super) fn is_in_place(&self) -> bool {
-        self.file.is_none_or(|file| file_id(&self.dir) == Some(file))
+        self.file.is_none_or(|file| file_storage::file_id(&self.dir) == Some(file))
     }
 
     /// Returns whether there were no records when they were opened.
@@ -199,18 +197,6 @@ impl Records {
     /// Returns the polls that wait for a change.
     pub(super) fn parked(&self) -> &Arc<Parked> {
         &self.parked
-    }
-
-    /// Returns the logs of devices.
-    pub(super) fn logs(&self) -> &Arc<Logs> {
-        &self.logs
-    }
-
-    /// Asks a device for its logs. It learns it at once if its poll waits.
-    pub(super) fn ask_for_logs(&self, uuid: &DeviceUuid) {
-        if self.logs.ask(uuid) {
-            self.parked.end(uuid);
-        }
     }
 
     /// Runs an act: decides, writes, applies. Acts run one after the other.
@@ -401,11 +387,6 @@ impl Records {
         self.live.forget(uuid);
         self.logs.forget(uuid);
     }
-}
-
-fn file_id(dir: &Path) -> Option<(u64, u64)> {
-    let file = fs::metadata(dir.join(FILE)).ok()?;
-    Some((file.dev(), file.ino()))
 }
 
 fn of_store(error: StoreError) -> ActError {

@@ -229,7 +229,7 @@ impl Server {
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
         // Polls that wait are answered at once when the server stops.
-        let (parked, logs) = (Arc::clone(self.records.parked()), Arc::clone(self.records.logs()));
+        let (parked, logs) = (Arc::clone(self.records.parked()), Arc::clone(&self.records.logs));
         let serving = async {
             let ends = async {
                 stopped.cancelled().await;

@@ -31,7 +31,7 @@ const NOT_WANTED: u64 = 60;
 
 /// Says whether the device is to upload its logs.
 pub(super) fn wanted(records: &Records, uuid: &DeviceUuid) -> [(HeaderName, &'static str); 1] {
-    [(LOGS, if records.logs().wants(uuid) { "on" } else { "off" })]
+    [(LOGS, if records.logs.wants(uuid) { "on" } else { "off" })]
 }
 
 pub(super) async fn stream(
@@ -58,16 +58,16 @@ pub(super) async fn stream(
     if is_compressed && !is(CONTENT_ENCODING, "gzip") {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    if !records.logs().takes(&uuid) {
+    if !records.logs.takes(&uuid) {
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, NOT_WANTED)]).into_response();
     }
-    let Some(_place) = records.logs().enter() else { return NotServed::Busy.into_response() };
+    let Some(_place) = records.logs.enter() else { return NotServed::Busy.into_response() };
     let admitted = match visit.admit(Rank::Ordinary) {
         Ok(admitted) => admitted,
         Err(busy) => return NotServed::from(busy).into_response(),
     };
     drop((query, headers));
-    let shelf = records.logs().shelf(&uuid);
+    let shelf = records.logs.shelf(&uuid);
     let intake = Intake::new(is_compressed);
     let mut stream = Stream { records, uuid, shelf, intake, pieces: admitted.pieces(body) };
     stream.run().await.into_response()
@@ -100,7 +100,7 @@ impl Stream {
     /// Reads for a short time, and keeps what has come. Returns `false` at the end of the stream, and when it is not wanted any
     /// more.
     async fn turn(&mut self) -> Result<bool, StatusCode> {
-        let logs = self.records.logs();
+        let logs = &self.records.logs;
         let first = tokio::select! {
             biased;
             () = logs.closed() => return Ok(false),
@@ -121,14 +121,14 @@ impl Stream {
         self.keep().await.map_err(|_| StatusCode::BAD_REQUEST)?;
         // A device that sends too much is not read for a while, so that its own connection holds it up.
         tokio::select! {
-            () = self.records.logs().closed() => return Ok(false),
+            () = self.records.logs.closed() => return Ok(false),
             () = tokio::time::sleep(wait) => {}
         }
         Ok(self.is_wanted())
     }
 
     fn is_wanted(&self) -> bool {
-        self.records.logs().takes(&self.uuid) && self.records.world().device(&self.uuid).is_some()
+        self.records.logs.takes(&self.uuid) && self.records.world().device(&self.uuid).is_some()
     }
 
     /// Keeps the lines that have come.
@@ -143,13 +143,13 @@ impl Stream {
             services.iter().find(|(_, known)| **known == number).map(|(name, _)| name.to_string())
         };
         let (lines, dropped) = self.intake.lines(name, clock::now())?;
-        self.records.logs().drop_lines(dropped);
+        self.records.logs.drop_lines(dropped);
         if fleet.is_none() || lines.is_empty() {
             return Ok(());
         }
         let (records, shelf) = (Arc::clone(&self.records), Arc::clone(&self.shelf));
         // If the thread cannot be had, the server stops.
-        let _stopping = tokio::task::spawn_blocking(move || records.logs().keep(&shelf, lines)).await;
+        let _stopping = tokio::task::spawn_blocking(move || records.logs.keep(&shelf, lines)).await;
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::parked::Parked;
 use crate::model::DeviceUuid;
 
 pub(super) use intake::{BadStream, Intake};
@@ -82,6 +83,7 @@ pub(super) struct Logs {
     most_streams: usize,
     following: Arc<Semaphore>,
     counts: Counts,
+    parked: Arc<Parked>,
     stop: CancellationToken,
 }
 
@@ -90,9 +92,9 @@ impl Logs {
     /// devices that are not `known`. Blocks.
     pub(super) fn open(
         dir: PathBuf,
-        mode: LogMode,
-        most: u64,
+        (mode, most): (LogMode, u64),
         connections: usize,
+        parked: &Arc<Parked>,
         known: impl Fn(&str) -> bool,
     ) -> Self {
         let used = shelf::tidy(&dir, known);
@@ -108,6 +110,7 @@ impl Logs {
             most_streams,
             following: Arc::new(Semaphore::new(FOLLOWING)),
             counts: Counts::default(),
+            parked: Arc::clone(parked),
             stop: CancellationToken::new(),
         }
     }
@@ -136,7 +139,8 @@ impl Logs {
         }
     }
 
-    /// Somebody asks for the logs of a device. Returns whether the device does not know yet that they are wanted.
+    /// Somebody asks for the logs of a device. It learns it at once if its poll waits. Returns whether it did not know yet that
+    /// they are wanted.
     pub(super) fn ask(&self, uuid: &DeviceUuid) -> bool {
         if self.mode != LogMode::Asked {
             return false;
@@ -144,7 +148,12 @@ impl Logs {
         let now = Instant::now();
         let mut asked = locked(&self.asked);
         asked.retain(|_, until| *until + GRACE > now);
-        asked.insert(uuid.clone(), now + ASKED_FOR).is_none_or(|until| until <= now)
+        let is_news = asked.insert(uuid.clone(), now + ASKED_FOR).is_none_or(|until| until <= now);
+        drop(asked);
+        if is_news {
+            self.parked.end(uuid);
+        }
+        is_news
     }
 
     /// Takes the place of a stream; `None` if all are taken.
@@ -245,7 +254,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_device_is_wanted_for_some_minutes_after_somebody_asked() {
         let folder = tempfile::tempdir().unwrap();
-        let logs = |mode| Logs::open(folder.path().join("logs"), mode, 1 << 20, 1024, |_| true);
+        let logs =
+            |mode| Logs::open(folder.path().join("logs"), (mode, 1 << 20), 1024, &Parked::new(8), |_| true);
         let asked = logs(LogMode::Asked);
         assert!(!asked.wants(&uuid(1)) && !asked.takes(&uuid(1)));
         assert!(asked.ask(&uuid(1)));
@@ -264,7 +274,7 @@ mod tests {
     async fn files_are_bounded_for_each_device_and_in_all_and_go_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("logs");
-        let logs = Logs::open(dir.clone(), LogMode::On, 300 << 10, 1024, |_| true);
+        let logs = Logs::open(dir.clone(), (LogMode::On, 300 << 10), 1024, &Parked::new(8), |_| true);
         let size = || std::fs::read_dir(&dir).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
         for device in 1..=5 {
             let shelf = logs.shelf(&uuid(device));
@@ -286,7 +296,8 @@ mod tests {
         // Files of devices that do not exist any more go at the next start.
         logs.keep(&logs.shelf(&uuid(7)), vec![line(1)]);
         let known = uuid(4).to_string();
-        let logs = Logs::open(dir.clone(), LogMode::On, 300 << 10, 1024, |uuid| uuid == known);
+        let logs =
+            Logs::open(dir.clone(), (LogMode::On, 300 << 10), 1024, &Parked::new(8), |uuid| uuid == known);
         let left = |n| logs.shelf(&uuid(n)).read(10, &[]).0.len();
         assert_eq!((left(7), left(4)), (0, 10));
     }

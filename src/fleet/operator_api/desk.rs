@@ -23,9 +23,7 @@ use super::reason;
 use super::repeat::{self, BadKey, Key};
 use crate::fleet::access::{AccessRefusal, Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
-use crate::fleet::clock;
 use crate::fleet::gate::{Caller, Gate, RECORDED};
-use crate::fleet::logs::Logs;
 use crate::fleet::parked::Parked;
 use crate::fleet::policy::{Change, Device, Pinned, Refusal, Room, Sight, World};
 use crate::fleet::records::{ActError, Records};
@@ -33,6 +31,7 @@ use crate::fleet::repeats::Repeat;
 use crate::fleet::requests::Requests;
 use crate::fleet::standing::Contact;
 use crate::fleet::writer::Work;
+use crate::fleet::{clock, logs};
 use crate::listen::Admitted;
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
@@ -367,14 +366,8 @@ impl Desk {
         self.records.parked()
     }
 
-    /// As [`Records::logs`].
-    pub(super) fn logs(&self) -> &Arc<Logs> {
-        self.records.logs()
-    }
-
-    /// As [`Records::ask_for_logs`].
-    pub(super) fn ask_for_logs(&self, uuid: &DeviceUuid) {
-        self.records.ask_for_logs(uuid);
+    pub(super) fn logs(&self) -> &Arc<logs::Logs> {
+        &self.records.logs
     }
 
     /// As [`Records::requests`].

@@ -73,7 +73,7 @@ pub(super) async fn show(
     let shelf = logs.shelf(&uuid);
     let is_waited_for = !logs.wants(&uuid);
     let news = shelf.news();
-    desk.ask_for_logs(&uuid);
+    logs.ask(&uuid);
     let reader = Reader { desk, uuid, shelf, services };
     match following {
         Some(place) => Ok(reader.follow(most, place)),
@@ -153,7 +153,7 @@ impl Reader {
                     if !is_seen || self.desk.check_token().is_err() {
                         return;
                     }
-                    self.desk.ask_for_logs(&self.uuid);
+                    self.desk.logs().ask(&self.uuid);
                     Bytes::from_static(b"\n")
                 }
             };
