@@ -295,6 +295,7 @@ mod tests {
         assert_eq!(logs.counts().lines.load(Ordering::Relaxed), 500_000);
         // Files of devices that do not exist any more go at the next start.
         logs.keep(&logs.shelf(&uuid(7)), vec![line(1)]);
+        logs.keep(&logs.shelf(&uuid(4)), (0..10).map(line).collect());
         let known = uuid(4).to_string();
         let logs =
             Logs::open(dir.clone(), (LogMode::On, 300 << 10), 1024, &Parked::new(8), |uuid| uuid == known);
