@@ -1,4 +1,4 @@
-//! Takes the log stream of a device (docs/dev/protocol.md, "Logs (Redis backend)").
+//! Takes the log stream of a device (docs/dev/protocol.md, "Log streaming").
 
 use std::sync::Arc;
 use std::time::Duration;
