@@ -34,7 +34,7 @@ struct Cli {
 enum Verb {
     /// Runs the fleet server
     #[command(after_help = "Example: cotter-fleet serve --config /etc/cotter/fleet.toml")]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Writes a copy of a running server's records to a file
     #[command(
         after_help = "Example: cotter-fleet backup fleet-$(date +%F).jsonl\n\nThe file is made of JSON lines: a head, a line for each record, and a checksum.\nThe operator's token is not in it, and of keys it has only hashes."
@@ -159,7 +159,7 @@ pub fn fleet_main() -> ExitCode {
 impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Serve(settings) => Box::pin(serve(settings)).await,
+            Self::Serve(settings) => Box::pin(serve(*settings)).await,
             Self::Backup(save) => Box::pin(fleet_backup::save(save)).await,
             Self::Verify(verify) => fleet_backup::verify(&verify),
             Self::Restore(restore) => {

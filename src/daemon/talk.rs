@@ -68,7 +68,9 @@ impl Talk {
         stop: CancellationToken,
     ) {
         loop {
-            let Some(Moved { identity, delivered }) = self.round((etag, wanted_interval), &stop).await else {
+            let Some(Moved { identity, delivered }) =
+                Box::pin(self.round((etag, wanted_interval), &stop)).await
+            else {
                 return;
             };
             self.identity = identity;

@@ -68,25 +68,22 @@ fn of_step(step: &Step, is_failed: bool, report: &Report) -> Option<String> {
         | Step::Forget { .. } => return None,
     };
     let verb = if is_failed { failed } else { done };
-    let why = match step {
-        Step::Reject { why, .. } => format!(" due to '{why}'"),
-        _ => String::new(),
-    };
+    let why = if let Step::Reject { why, .. } = step { format!(" due to '{why}'") } else { String::new() };
     Some(format!("{verb} '{}'{why}", name(step, report)?))
 }
 
 /// Returns what a step is about.
 fn name(step: &Step, report: &Report) -> Option<String> {
-    match step {
-        Step::Pull { image } | Step::RemoveImage { image } => Some(image.to_string()),
-        Step::CreateNetwork { network, .. } | Step::RemoveNetwork { network, .. } => {
-            Some(network.to_string())
-        }
-        _ => match (step.service(), step.release()) {
-            (Some((app, service)), _) => Some(with_image(app, service, report)),
-            (None, Some(release)) => Some(release.to_string()),
-            (None, None) => None,
-        },
+    if let Step::Pull { image } | Step::RemoveImage { image } = step {
+        return Some(image.to_string());
+    }
+    if let Step::CreateNetwork { network, .. } | Step::RemoveNetwork { network, .. } = step {
+        return Some(network.to_string());
+    }
+    match (step.service(), step.release()) {
+        (Some((app, service)), _) => Some(with_image(app, service, report)),
+        (None, Some(release)) => Some(release.to_string()),
+        (None, None) => None,
     }
 }
 
