@@ -104,6 +104,24 @@ struct Wires {
     move_now: Arc<Notify>,
 }
 
+impl Wires {
+    /// Returns channels that are empty but for this report.
+    fn new(report: Report, orders: mpsc::Sender<Command>) -> Self {
+        Self {
+            target: watch::Sender::new(None),
+            cloud: watch::Sender::new(CloudReport::default()),
+            wakeups: watch::Sender::new(EngineNews::default()),
+            report: watch::Sender::new(report),
+            outlook: watch::Sender::new(None),
+            events: watch::Sender::new(Events::default()),
+            api_view: watch::Sender::new(ApiView::default()),
+            orders,
+            poll_now: Arc::new(Notify::new()),
+            move_now: Arc::new(Notify::new()),
+        }
+    }
+}
+
 /// Runs the agent until SIGTERM or SIGINT, or SIGHUP while `check` finds the settings right, so that
 /// systemd starts it again with them. Containers go on running when it ends, however it ends.
 ///
@@ -129,18 +147,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let apps = identity.moves.in_force(&settings).map(|moved| moved.apps.clone()).unwrap_or_default();
     let in_force = saved_target(cloud.as_ref(), (&identity.uuid, &apps), &config.policy, &remembered);
     let (orders, orders_heard) = mpsc::channel(8);
-    let wires = Wires {
-        target: watch::Sender::new(None),
-        cloud: watch::Sender::new(CloudReport::default()),
-        wakeups: watch::Sender::new(EngineNews::default()),
-        report: watch::Sender::new(Report::remembered(&remembered.ledger, in_force.is_some())),
-        outlook: watch::Sender::new(None),
-        events: watch::Sender::new(Events::default()),
-        api_view: watch::Sender::new(ApiView::default()),
-        orders,
-        poll_now: Arc::new(Notify::new()),
-        move_now: Arc::new(Notify::new()),
-    };
+    let wires = Wires::new(Report::remembered(&remembered.ledger, in_force.is_some()), orders);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wanted_interval = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));

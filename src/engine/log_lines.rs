@@ -156,7 +156,7 @@ impl Output {
             if let Some(stamp) = &mut self.stamp {
                 let (byte, later) = (bytes[0], &bytes[1..]);
                 bytes = later;
-                if byte != b' ' {
+                if byte != b' ' && byte != b'\n' {
                     stamp.push(byte);
                 }
                 if byte == b' ' || stamp.len() > LONGEST_STAMP || byte == b'\n' {

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,18 +22,15 @@ use super::reason;
 use super::repeat::{self, BadKey, Key};
 use crate::fleet::access::{AccessRefusal, Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
+use crate::fleet::clock;
 use crate::fleet::gate::{Caller, Gate, RECORDED};
-use crate::fleet::parked::Parked;
-use crate::fleet::policy::{Change, Device, Pinned, Refusal, Room, Sight, World};
+use crate::fleet::policy::{Change, Pinned, Refusal, Sight, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::repeats::Repeat;
-use crate::fleet::requests::Requests;
-use crate::fleet::standing::Contact;
-use crate::fleet::writer::Work;
-use crate::fleet::{clock, logs};
 use crate::listen::Admitted;
-use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
+
+mod views;
 
 /// Most characters of a path in the audit trail.
 const LONGEST_PATH: usize = 300;
@@ -339,45 +335,6 @@ impl Desk {
     /// As [`Records::audit_page`].
     pub(super) fn audit_page(&self, which: &Which, below: u64, most: usize) -> Result<Page, ActError> {
         self.records.audit_page(which, &self.order.caller.scope, below, most)
-    }
-
-    /// As [`Records::room`].
-    pub(super) fn room(&self) -> Room {
-        self.records.room()
-    }
-
-    /// Returns who makes the request, for people.
-    pub(super) fn who(&self) -> String {
-        self.order.caller.by.shown()
-    }
-
-    /// As [`Records::last_seen`].
-    pub(super) fn last_seen(&self, world: &World, device: &Device) -> (Option<Timestamp>, Contact) {
-        self.records.last_seen(world, device)
-    }
-
-    /// As [`Records::work`].
-    pub(super) fn work(&self) -> &Work {
-        self.records.work()
-    }
-
-    /// As [`Records::parked`].
-    pub(super) fn parked(&self) -> &Parked {
-        self.records.parked()
-    }
-
-    pub(super) fn logs(&self) -> &Arc<logs::Logs> {
-        &self.records.logs
-    }
-
-    /// As [`Records::requests`].
-    pub(super) fn requests(&self) -> &Requests {
-        self.records.requests()
-    }
-
-    /// As [`Records::forget`].
-    pub(super) fn forget(&self, uuid: &DeviceUuid) {
-        self.records.forget(uuid);
     }
 
     /// Returns whether the request's token reaches all fleets.
