@@ -74,7 +74,7 @@ pub(super) fn answer(
             std::thread::sleep(std::time::Duration::from_millis(100));
             continue;
         }
-        let Some(piece) = chunk(&mut reader) else { return None };
+        let piece = chunk(&mut reader)?;
         let is_over = piece.is_empty();
         if decoder.write_all(&piece).and_then(|()| decoder.flush()).is_err() {
             shared(&mut |logs| logs.wrong.push("it is no gzip".to_owned()));

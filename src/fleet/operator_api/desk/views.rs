@@ -14,7 +14,7 @@ use crate::fleet::writer::Work;
 use crate::model::DeviceUuid;
 
 impl Desk {
-    /// As [`Records::room`].
+    /// As [`Records::room`](crate::fleet::records::Records::room).
     pub(in crate::fleet::operator_api) fn room(&self) -> Room {
         self.records.room()
     }
@@ -24,7 +24,7 @@ impl Desk {
         self.order.caller.by.shown()
     }
 
-    /// As [`Records::last_seen`].
+    /// As [`Records::last_seen`](crate::fleet::records::Records::last_seen).
     pub(in crate::fleet::operator_api) fn last_seen(
         &self,
         world: &World,
@@ -33,12 +33,12 @@ impl Desk {
         self.records.last_seen(world, device)
     }
 
-    /// As [`Records::work`].
+    /// As [`Records::work`](crate::fleet::records::Records::work).
     pub(in crate::fleet::operator_api) fn work(&self) -> &Work {
         self.records.work()
     }
 
-    /// As [`Records::parked`].
+    /// As [`Records::parked`](crate::fleet::records::Records::parked).
     pub(in crate::fleet::operator_api) fn parked(&self) -> &Parked {
         self.records.parked()
     }
@@ -47,12 +47,12 @@ impl Desk {
         &self.records.logs
     }
 
-    /// As [`Records::requests`].
+    /// As [`Records::requests`](crate::fleet::records::Records::requests).
     pub(in crate::fleet::operator_api) fn requests(&self) -> &Requests {
         self.records.requests()
     }
 
-    /// As [`Records::forget`].
+    /// As [`Records::forget`](crate::fleet::records::Records::forget).
     pub(in crate::fleet::operator_api) fn forget(&self, uuid: &DeviceUuid) {
         self.records.forget(uuid);
     }
