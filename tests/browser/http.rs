@@ -3,7 +3,7 @@
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 
-use crate::scene::Scene;
+use crate::scene::{GOOD, Scene};
 
 /// The most streams of events at once.
 const STREAMS: usize = 64;
@@ -127,4 +127,40 @@ async fn streams_of_events_are_bounded_and_end_with_the_server() {
     scene.server.stop();
     let mut rest = streams.remove(0);
     while let Ok(Some(_)) = rest.chunk().await {}
+}
+
+/// The value of the first hidden field with this name in a page.
+fn hidden(page: &str, name: &str) -> String {
+    let field = page.split(&format!("name=\"{name}\" value=\"")).nth(1).expect(name);
+    field.split('"').next().unwrap().replace("&quot;", "\"")
+}
+
+#[tokio::test]
+async fn a_form_that_the_script_sends_again_is_done_once() {
+    let (mut scene, http) = (Scene::open().await, client());
+    let fleet = scene.fleet("greenhouse").await;
+    scene.releases(fleet).await;
+    let cookie = cookie(&scene, &http).await;
+    let policy = scene.url(&format!("/fleets/{fleet}/policy"));
+    let preview =
+        http.get(format!("{policy}?release={GOOD}")).header("cookie", &cookie).send().await.unwrap();
+    let preview = preview.text().await.unwrap();
+    let fields = ["csrf", "etag"].map(|name| (name, hidden(&preview, name)));
+    let form = [("release", GOOD.to_owned())].into_iter().chain(fields);
+    let form = reqwest::Url::parse_with_params("http://form", form).unwrap().query().unwrap().to_owned();
+    let mut answers = Vec::new();
+    for key in ["0123456789abcdef", "0123456789abcdef", "fedcba9876543210"] {
+        let request = http.post(&policy).header("origin", &scene.server.url).header("cookie", &cookie);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        answers
+            .push(request.header("idempotency-key", key).body(form.clone()).send().await.unwrap().status());
+    }
+    // Another key is another act, of somebody who has not seen the first one.
+    assert_eq!(answers, [StatusCode::SEE_OTHER, StatusCode::SEE_OTHER, StatusCode::PRECONDITION_FAILED]);
+    let done = scene.get("/audit?limit=100").await;
+    let pins = done.as_array().unwrap().iter().filter(|record| {
+        record["request"].as_str().is_some_and(|request| request.ends_with("/policy"))
+            && record["result"] == "done"
+    });
+    assert_eq!(pins.count(), 1, "{done}");
 }

@@ -55,6 +55,7 @@ pub(super) use answer::{log_failure, no_such_method, no_such_route};
 pub(super) use chosen::Chosen;
 pub(super) use needs::OfPage;
 pub(super) use overview::{DeviceRow, DeviceRows, Moves, Selection};
+pub(super) use repeat::HEADER as IDEMPOTENCY_KEY;
 pub(super) use table::{table, table_of_metrics};
 
 use super::gate::Gate;

@@ -14,7 +14,7 @@ use crate::fleet::secret;
 use crate::model::text::is_one_line;
 
 /// The header with the key.
-const HEADER: &str = "idempotency-key";
+pub(in crate::fleet) const HEADER: &str = "idempotency-key";
 
 /// Most characters of a key.
 const LONGEST_KEY: usize = 255;

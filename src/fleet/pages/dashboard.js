@@ -49,8 +49,16 @@ const dialog = one("#dialog");
 const isPanel = !!one("main [data-panel]");
 let opener = null;
 
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 async function load(address, options = {}) {
-  const response = await fetch(address, { credentials: "same-origin", headers: { "Cotter-Script": "dialog" }, ...options });
+  const headers = { "Cotter-Script": "dialog" };
+  // With the key, a form that is sent again is done once.
+  if (options.method === "POST") headers["Idempotency-Key"] = randomKey();
+  const send = () => fetch(address, { credentials: "same-origin", headers, ...options });
+  const response = await send().catch(() => new Promise((again) => setTimeout(again, 1000)).then(send));
   // The act is done, or the session has ended: go where the server sends us.
   if (response.redirected) {
     leave(response.url);
@@ -71,7 +79,8 @@ async function openDialog(address, options) {
   try {
     page = await load(address, options);
   } catch {
-    say("The server does not answer. Nothing was changed.", true);
+    const unknown = options ? "It is not known whether anything was changed: load the page to see it." : "Nothing was changed.";
+    say(`The server does not answer. ${unknown}`, true);
     return;
   }
   const panel = page && one("[data-panel]", page);

@@ -17,6 +17,7 @@ use super::layout;
 use super::session::{self, Found};
 use super::site::{Site, Visitor};
 use super::trouble::Trouble;
+use crate::fleet::operator_api::IDEMPOTENCY_KEY;
 use crate::fleet::secret;
 use crate::listen::{Rank, Visit};
 use crate::wire::operator_api::Code;
@@ -58,6 +59,13 @@ pub(super) fn is_secure(site: &Site, visit: &Visit, headers: &HeaderMap) -> bool
     site.has_tls || (visit.is_from_proxy() && proxied)
 }
 
+/// Returns what the script gives to a form, if it can be a part of a key of the API.
+fn key(headers: &HeaderMap) -> Option<String> {
+    let key = headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
+    let is_good = (16..=64).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_good.then(|| key.to_owned())
+}
+
 /// Returns whether a form comes from this site, as the browser says.
 pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -82,6 +90,7 @@ pub(super) async fn signed_in(
     let is_secure = is_secure(&site, &visit, request.headers());
     let is_by_script = request.headers().contains_key(BY_SCRIPT);
     let by_itself = is_by_itself(&request);
+    let key = key(request.headers());
     let cookie = session::cookie(request.headers(), is_secure);
     let Some(cookie) = cookie else { return without_cookie(&request) };
     let found = site.sessions.find(&cookie, !by_itself, Instant::now());
@@ -108,6 +117,7 @@ pub(super) async fn signed_in(
         origin: origin(request.headers(), is_secure),
         is_secure,
         is_by_script,
+        key,
         site,
     };
     if request.method() == Method::POST {

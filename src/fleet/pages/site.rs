@@ -14,13 +14,15 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::session::Sessions;
 use super::trouble::Trouble;
 use crate::fleet::access::{By, Permission};
 use crate::fleet::gate::{Caller, Gate};
-use crate::fleet::operator_api::{self, OfPage};
+use crate::fleet::operator_api::{self, IDEMPOTENCY_KEY, OfPage};
+use crate::fleet::secret;
 use crate::listen::Admitted;
 use crate::wire::operator_api::{ErrorView, NEXT_PAGE};
 
@@ -69,6 +71,8 @@ pub(super) struct Visitor {
     pub(super) is_secure: bool,
     /// Whether the page is for the script, which takes a part of it.
     pub(super) is_by_script: bool,
+    /// What the script gives to a form, so that it can send it again if no answer came.
+    pub(super) key: Option<String>,
 }
 
 /// An answer of the API.
@@ -111,6 +115,11 @@ impl Visitor {
         }
         if let Some(etag) = etag {
             request = request.header(IF_MATCH, etag);
+        }
+        if let (Some(key), Some(body)) = (&self.key, &body) {
+            // A page may make more than one request, and each of them is done once.
+            let act = Sha256::new().chain_update(path).chain_update("\n").chain_update(body).finalize();
+            request = request.header(IDEMPOTENCY_KEY, format!("{key} {}", secret::hex(&act)));
         }
         let mut request =
             request.body(Body::from(body.unwrap_or_default())).map_err(|error| broken(&error))?;
