@@ -145,6 +145,8 @@ impl Lab {
         let lines = printed.lines().map(|line| {
             if line.starts_with("created   20") {
                 "created   <now>"
+            } else if line.starts_with("pinned    at 20") {
+                "pinned    at <now> by token operator.token"
             } else if line.starts_with("registered with  key ") {
                 "registered with  key <key id>"
             } else {
@@ -429,6 +431,7 @@ fn pinning_and_tagging() {
     releases  2
     registry  -
     created   <now>
+    pinned    at <now> by token operator.token
     ");
     assert_snapshot!(lab.run("release delete 1111 --yes"), @r"
     --- stderr
@@ -805,7 +808,7 @@ fn settings_of_the_server() {
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
     --- stderr
-    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`, `releases_per_fleet`, `fleet_releases_mib`, `all_releases_mib`, `tls_cert`, `tls_key`, `trusted_proxies`, `paused`, `store`, `store_password_file`
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`, `releases_per_fleet`, `fleet_releases_mib`, `all_releases_mib`, `tls_cert`, `tls_key`, `trusted_proxies`, `paused`, `store`, `store_password_file`, `logs`, `logs_mib`
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"

@@ -42,7 +42,7 @@ fn sites(addresses: [&str; 2]) -> String {
     let page = block("docs/server.md", "nginx");
     assert_eq!(page.matches(alone).count(), 2, "one in each location");
     let page = page.replacen(alone, devices, 1).replacen(alone, operators, 1);
-    let (before, api) = page.split_once("location /api/").unwrap();
+    let (before, api) = page.split_once("location / {").unwrap();
     assert!(before.contains(devices) && api.contains(operators), "each in its location");
     let top = replaced(top, "10.0.0.11:7300", addresses[0]);
     replaced(&top, "10.0.0.12:7300", addresses[1]) + &replaced(&page, "127.0.0.1:5000", "127.0.0.1:9")

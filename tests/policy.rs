@@ -469,7 +469,7 @@ fn is_of_the_host(key: &str, value: &Value) -> bool {
 /// The labels of ours have values of ours, and no other name begins like theirs.
 fn labels_are_ours(labels: &Value) -> bool {
     let ours = "io.cotter.instance io.cotter.app io.cotter.service io.cotter.release io.cotter.spec io.cotter.grace \
-                io.cotter.joins io.cotter.network io.cotter.network-config io.cotter.volume";
+                io.cotter.joins io.cotter.introduced io.cotter.network io.cotter.network-config io.cotter.volume";
     let labels = labels.as_object().unwrap();
     let named = labels.keys().filter(|name| name.starts_with("io.cotter."));
     all_in(named.map(String::as_str), ours)

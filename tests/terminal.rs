@@ -415,6 +415,10 @@ fn of_fleet(method: &str, path: &str) -> Found {
     let webhook = json!({ "name": HOSTILE, "url": HOSTILE, "fleets": [HOSTILE], "events": [HOSTILE], "created": TIME, "waiting": 1,
                           "next": TIME, "delivered": 1, "failed": 1, "given_up": 0, "last_success": TIME,
                           "last_failure": { "at": TIME, "why": HOSTILE } });
+    if path.contains("/logs") {
+        let line = json!({ "at": TIME, "service": HOSTILE, "stderr": false, "message": HOSTILE });
+        return (200, format!("{line}\n").into_bytes());
+    }
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
         ["rollouts"] => json!([summary]),
