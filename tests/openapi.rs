@@ -203,9 +203,18 @@ fn the_fleet_server_keeps_to_its_document() {
     // What deletes devices comes last: they are needed.
     let many = "/api/v1/devices/delete";
     let delete = "DELETE /api/v1/devices/{device}";
+    // Logs may be followed without end, and their lines are no form that it can make: tests/logs.rs.
+    let (logs, stream) = ("/api/v1/devices/{device}/logs", "/device/v2/{uuid}/log-stream");
     for filters in [
         // No file of an import is made by chance: tests/fleet_exchange.rs has them.
-        &["--exclude-path", many, "--exclude-name", delete, "--exclude-path", "/api/v1/import"][..],
+        &[
+            ["--exclude-path", many],
+            ["--exclude-name", delete],
+            ["--exclude-path", "/api/v1/import"],
+            ["--exclude-path", logs],
+            ["--exclude-path", stream],
+        ]
+        .concat()[..],
         &["--include-name", delete],
         &["--include-path", many],
     ] {
@@ -215,8 +224,13 @@ fn the_fleet_server_keeps_to_its_document() {
             .into_iter()
             .chain(["/current/pull-back", "/current/complete"])
             .map(|act| format!("POST /api/v1/fleets/{{fleet}}/rollouts{act}"));
-        let of_rollouts: Vec<String> = of_rollouts.collect();
-        assert_all_done(&report, &of_rollouts.iter().map(String::as_str).collect::<Vec<_>>());
+        // No URL and no name is one by chance: tests/fleet_webhooks.rs.
+        let of_webhooks = ["POST /api/v1/webhooks", "POST /api/v1/webhooks/{webhook}/test"]
+            .into_iter()
+            .chain(["GET /api/v1/webhooks/{webhook}", "DELETE /api/v1/webhooks/{webhook}"])
+            .map(str::to_owned);
+        let rarely: Vec<String> = of_rollouts.chain(of_webhooks).collect();
+        assert_all_done(&report, &rarely.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 

@@ -63,8 +63,8 @@ impl<E: Inspect> Follower<E> {
         }
     }
 
-    /// Reads a log that was opened at the cursor. The lines up to it come again. If they do not, lines in between are
-    /// skipped, because the log is read from its last lines on.
+    /// Reads a log that was opened at the cursor, and drops the lines that were read before. If these do not come again, the
+    /// engine returned only the last lines of a longer log. Then some lines are lost, and the gap is reported.
     async fn read(&mut self, mut log: FollowedLog, pace: &mut Pace, may_skip: bool) -> Stopped {
         let mut resume = self.cursor.map(|cursor| (cursor, 0));
         let mut turn = 0;

@@ -63,7 +63,7 @@ impl<E: Inspect + 'static> Followers<E> {
         Self { engine, buffer, cursors, known: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Follows these containers from now on, and others only to the end of their logs.
+    /// Sets the containers to follow. A container that is not among them any more is followed to the end of its log.
     pub(super) fn update(&mut self, wanted: BTreeMap<ContainerId, Followed>) {
         let now = Instant::now();
         for (container, known) in &mut self.known {

@@ -2,7 +2,7 @@
 //!
 //! A follower for each container reads its log from the engine and puts lines into one bounded buffer, which one upload
 //! empties. A follower reads no faster than its service may upload, and not at all while the buffer is full: the lines wait in
-//! the engine's own log, and what is too old is skipped there, unread.
+//! the engine's own log. Those that become too old there are never read.
 //!
 //! The room reads from the engine and changes nothing. It has tasks of its own, and nobody waits for them.
 

@@ -33,7 +33,7 @@ pub(super) fn failed_v1(status: StatusCode, why: &str) -> Response {
     document(status, &json!({ "Data": "", "Error": why }))
 }
 
-/// The response to an order that was not followed: 423 if a lock or a hold forbids it, 404 if there is no such thing.
+/// The response to a refused order: 423 for a lock or a hold, 404 for an unknown app or service, otherwise 503.
 pub(super) fn not_followed(answer: &Answer) -> Response {
     match answer {
         Answer::Held(why) => failed(StatusCode::LOCKED, why),

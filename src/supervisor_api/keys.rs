@@ -20,7 +20,7 @@ pub(super) fn client<'a>(view: &'a ApiView, key: &str) -> Option<&'a ApiClient> 
     view.clients.iter().find(|client| is_same(&client.key.secret, key))
 }
 
-/// Compares two keys in a time that does not tell where they differ.
+/// Compares two keys in constant time, for keys of one length.
 fn is_same(known: &str, given: &str) -> bool {
     let differences = known.bytes().zip(given.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
     known.len() == given.len() && differences == 0 && !known.is_empty()

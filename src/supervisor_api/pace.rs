@@ -1,4 +1,4 @@
-//! Bounds how often a service may ask, so that one in a loop costs the others nothing.
+//! Limits the request rate of each service, so that one in a loop does not slow down the others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

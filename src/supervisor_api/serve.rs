@@ -20,7 +20,7 @@ use super::request::Parameters;
 use super::rows::Row;
 use super::shown::Shown;
 
-/// How long a refusal takes. A client in a loop is slowed down by it.
+/// Delay of a refusal, which slows down a client that retries in a loop.
 const REFUSED_AFTER: Duration = Duration::from_millis(250);
 
 /// What a door needs to answer.

@@ -75,7 +75,7 @@ impl<'a> Shown<'a> {
         (spec.map(|spec| spec.service_id), spec.map(|spec| spec.image_id))
     }
 
-    /// The container of a service: one with its image, best one that runs.
+    /// The container of a service with its image; a running one if there is one.
     fn container(&self, app: &AppId, service: &ServiceReport) -> Option<&'a ApiContainer> {
         let of_service =
             self.view.containers.iter().filter(|c| c.app == *app && c.service == service.service);

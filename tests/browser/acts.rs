@@ -67,6 +67,12 @@ async fn a_rollout_is_watched_paused_resumed_and_pulled_back() {
     // The picture follows by itself.
     browser.until_text("1 accepted").await;
     browser.until("document.querySelectorAll('.wave-bar rect.good').length === 1").await;
+    // Another target of the fleet ends it, and the preview says so.
+    browser.open(&scene.url(&format!("/fleets/{fleet}/policy?release={GOOD}"))).await;
+    browser
+        .until_text("This ends rollout 1. Its 1 exposed device will follow the target of the fleet, too.")
+        .await;
+    browser.open(&scene.url(&format!("/fleets/{fleet}/rollouts"))).await;
     for (act, said) in [
         ("Pause…", "rollout 1 is paused now."),
         ("Resume…", "rollout 1 is running now."),

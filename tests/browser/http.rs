@@ -2,6 +2,7 @@
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::scene::{GOOD, Scene};
 
@@ -163,4 +164,36 @@ async fn a_form_that_the_script_sends_again_is_done_once() {
             && record["result"] == "done"
     });
     assert_eq!(pins.count(), 1, "{done}");
+}
+
+#[tokio::test]
+async fn forms_that_never_arrive_take_few_places() {
+    let (scene, http) = (Scene::open().await, client());
+    let address = scene.server.url.strip_prefix("http://").unwrap().to_owned();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST /sign-in HTTP/1.1\r\nhost: {address}\r\nsec-fetch-site: same-origin\r\ncontent-length: 100\r\n\r\ntoken="
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let mut answer = sign_in(&scene, &http, &scene.admin).await.status();
+    for _ in 0..50 {
+        if answer == StatusCode::SERVICE_UNAVAILABLE {
+            break;
+        }
+        // The server has not read all heads yet.
+        answer = sign_in(&scene, &http, &scene.admin).await.status();
+    }
+    assert_eq!(answer, StatusCode::SERVICE_UNAVAILABLE);
+    for _ in 0..300 {
+        if answer == StatusCode::SEE_OTHER {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        answer = sign_in(&scene, &http, &scene.admin).await.status();
+    }
+    panic!("the forms that never arrive hold their places: {answer}");
 }

@@ -22,7 +22,7 @@ const LONGEST: usize = 64 << 20;
 /// Rows that are asked for at once.
 const PAGE: usize = 1000;
 
-/// How often a request is sent again that the API wants later, and the longest time until then.
+/// Most retries of a request that the API answers with 429, and the longest delay before one.
 const AGAIN: usize = 5;
 const LATER: Duration = Duration::from_secs(60);
 

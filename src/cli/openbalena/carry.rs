@@ -1,7 +1,7 @@
 //! Brings what belongs to a fleet, and not to its devices: services, releases, variables, and its target.
 //!
-//! What is missing is created. What is there and differs is set only while no device is there, or with `--overwrite`:
-//! otherwise it is named, because an operator may have changed it there.
+//! Missing rows are created. Rows that differ are changed only while the fleet there has no device, or with `--overwrite`.
+//! Otherwise they are only listed, because an operator may have changed them there.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -29,12 +29,12 @@ pub(super) struct Carrying<'a> {
     pub(super) overwrite: bool,
     /// What is there and differs, and was left as it is.
     pub(super) differs: Vec<String>,
-    /// What could not be done, and can be once the reason is gone.
+    /// What failed, with the reason. A later run tries it again.
     pub(super) failed: Vec<String>,
 }
 
 impl Carrying<'_> {
-    /// Brings the fleet itself. Returns whether it has the target there that it has here, and all that the target needs.
+    /// Creates or updates the fleet. Returns whether it has the same target there as here, and nothing has failed.
     pub(super) async fn fleet(&mut self) -> Result<bool, BalenaError> {
         let Some(fleet) = &self.source.fleet else { return Ok(false) };
         let has_devices = !self.there.devices.is_empty();

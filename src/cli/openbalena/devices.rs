@@ -1,4 +1,4 @@
-//! Brings what belongs to devices, once they are there, and sends those that are not.
+//! Copies names, tags, variables and pins of devices that have arrived, and orders the others to move.
 
 use std::collections::BTreeMap;
 

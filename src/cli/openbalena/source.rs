@@ -1,4 +1,4 @@
-//! What a fleet has here, as its export says it, and which of it an openBalena cannot have.
+//! The contents of a fleet on this server, read from its export, without what openBalena would refuse.
 
 use std::collections::BTreeMap;
 

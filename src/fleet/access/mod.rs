@@ -18,5 +18,6 @@ pub use accounts::{Accounts, FIRST, NewToken};
 pub use entry::{By, Entry, MOST_THINGS, Outcome, Thing, Which};
 pub use refusal::AccessRefusal;
 pub use role::{Permission, Reach, Role, UnknownRole};
+pub(super) use throttle::site as site_of;
 pub use throttle::{Throttle, TooMany};
 pub use types::{AccessChange, Scope, Token, TokenEnd, User};

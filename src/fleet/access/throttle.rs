@@ -78,7 +78,7 @@ impl Throttle {
 }
 
 /// The addresses of one IPv6 /64 network belong to one site or one machine, and count as one.
-fn site(address: IpAddr) -> IpAddr {
+pub(in crate::fleet) fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -1,4 +1,4 @@
-//! What services of devices wrote: takes the streams of devices, keeps their last lines in files, and shows them.
+//! The logs of devices: reads their log streams, keeps the last lines in files, and serves them to operators.
 //!
 //! By default only a device that somebody asks for uploads its logs. Files are bounded for each device and in all, are written
 //! without a sync, and belong to this server alone: they are in no backup, and other servers on the same database do not
@@ -23,7 +23,7 @@ use crate::model::DeviceUuid;
 pub(super) use intake::{BadStream, Intake};
 pub(super) use shelf::{Line, Shelf};
 
-/// Whose logs are taken.
+/// Which devices upload their logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogMode {
     /// Of devices that somebody asks for, and some minutes longer.
@@ -124,7 +124,7 @@ impl Logs {
         self.wants_within(uuid, Duration::ZERO)
     }
 
-    /// Returns whether a stream of a device is read on.
+    /// Returns whether the server still reads a stream of this device. This holds a bit longer than [`Self::wants`].
     pub(super) fn takes(&self, uuid: &DeviceUuid) -> bool {
         self.wants_within(uuid, GRACE)
     }
@@ -139,8 +139,8 @@ impl Logs {
         }
     }
 
-    /// Somebody asks for the logs of a device. It learns it at once if its poll waits. Returns whether it did not know yet that
-    /// they are wanted.
+    /// Requests the logs of a device, and ends its waiting poll so that it learns this at once. Returns `true` if its logs were
+    /// not requested before.
     pub(super) fn ask(&self, uuid: &DeviceUuid) -> bool {
         if self.mode != LogMode::Asked {
             return false;

@@ -1,6 +1,8 @@
 //! Acts on devices that were chosen in the dashboard: one by one, or all of a selection. Each changes all of them, or none.
 //! With `dry_run` it changes nothing, and answers with whom it would move.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,7 @@ use super::etag::ETag;
 use super::overview::{Moves, Selected, Selection, after, preview};
 use crate::fleet::policy::{Change, Device, Refusal, Tagging, World};
 use crate::fleet::standing;
+use crate::model::DeviceUuid;
 
 /// The devices of an act: those that are named, or all of the selection if none is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -81,10 +84,17 @@ async fn act(
 
 /// Returns the devices. One that is gone, or of another fleet now, is an error: the act is for all or none.
 fn found<'a>(records: &Desk, world: &'a Acting<'_>, chosen: &Chosen) -> Result<Vec<&'a Device>, Refusal> {
-    if !chosen.devices.is_empty() {
-        return chosen.devices.iter().map(|uuid| world.find_device(uuid)).collect();
-    }
     let fleet = world.find_fleet(&chosen.selection.fleet)?;
+    if !chosen.devices.is_empty() {
+        let uuids: BTreeSet<&String> = chosen.devices.iter().collect();
+        let device = |text: &String| {
+            let uuid = DeviceUuid::parse(text.clone()).ok();
+            let device =
+                uuid.and_then(|uuid| world.device(&uuid)).filter(|device| device.fleet == fleet.number);
+            device.ok_or_else(|| Refusal::NoSuchDevice { given: text.clone() })
+        };
+        return uuids.into_iter().map(device).collect();
+    }
     let none = || Refusal::NoDeviceMatches { filter: chosen.selection.filter.clone().unwrap_or_default() };
     let selected = Selected::new(&chosen.selection, fleet.number).map_err(|_| none())?;
     let state = |device: &Device| {

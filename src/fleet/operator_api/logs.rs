@@ -139,7 +139,17 @@ impl Reader {
         if to.send(join(lines)).await.is_err() {
             return;
         }
+        let mut checked = Instant::now();
         loop {
+            if checked.elapsed() >= ALIVE {
+                // Its token may have ended, and the device may have been moved out of its fleets.
+                let is_seen = self.desk.world().find_device(self.uuid.as_str()).is_ok();
+                if !is_seen || self.desk.check_token().is_err() {
+                    return;
+                }
+                self.desk.logs().ask(&self.uuid);
+                checked = Instant::now();
+            }
             let piece = match timeout(ALIVE, news.recv()).await {
                 Ok(Ok(lines)) => {
                     join(lines.iter().filter(|line| line.is_of(&self.services)).cloned().collect())
@@ -147,15 +157,7 @@ impl Reader {
                 // It was too slow, and goes on with the oldest lines that are still there.
                 Ok(Err(RecvError::Lagged(_))) => continue,
                 Ok(Err(RecvError::Closed)) => return,
-                Err(_) => {
-                    // Its token may have ended, and the device may have been moved out of its fleets.
-                    let is_seen = self.desk.world().find_device(self.uuid.as_str()).is_ok();
-                    if !is_seen || self.desk.check_token().is_err() {
-                        return;
-                    }
-                    self.desk.logs().ask(&self.uuid);
-                    Bytes::from_static(b"\n")
-                }
+                Err(_) => Bytes::from_static(b"\n"),
             };
             if !piece.is_empty() && to.send(piece).await.is_err() {
                 return;

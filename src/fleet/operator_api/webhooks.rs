@@ -59,7 +59,8 @@ pub(super) async fn delete(desk: Desk, Path(name): Path<String>) -> Result<Json<
         let webhook = world.find_webhook(&name)?;
         Ok((view(world, webhook), world.delete_webhook(webhook)?))
     };
-    Ok(Json(desk.act(act).await?))
+    // Its URL, which may have a secret in it, is kept nowhere.
+    Ok(Json(desk.act_unkept(act).await?))
 }
 
 /// Sends a message now, and answers with what became of it. It changes nothing.

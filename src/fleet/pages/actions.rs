@@ -1,4 +1,5 @@
-//! Acts on the devices that were chosen in the table: what to do, whom it moves, and then the act, for all of them or none.
+//! Acts on the devices that are selected in the table: asks for the details, previews which devices get another release,
+//! and then changes all of them or none.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +71,7 @@ impl Action {
 /// The fields that say which devices are meant. All steps carry them on.
 const OF_CHOICE: [&str; 6] = ["device", "all", "filter", "state", "name", "back"];
 
-/// Asks what is missing; with all that is needed, shows whom it moves.
+/// Shows the form while a field is missing, and else a preview of the devices that get another release.
 pub(super) async fn page(
     Extension(visitor): Extension<Visitor>,
     Extension(fields): Extension<Fields>,
@@ -92,7 +93,7 @@ pub(super) async fn page(
     Ok(step.shown(&content))
 }
 
-/// Does it, if all devices are still as they were shown.
+/// Carries out the action, if no device has changed since the preview.
 pub(super) async fn act(
     Extension(visitor): Extension<Visitor>,
     Extension(fields): Extension<Fields>,
@@ -137,7 +138,7 @@ impl Step<'_> {
         self.fields.get("all").is_none() && self.fields.get("device").is_none()
     }
 
-    /// Returns whether all is said that the action needs.
+    /// Returns whether the request has a field that the action needs.
     fn is_said(&self) -> bool {
         let needs: &[&str] = match self.action {
             Action::Pin => &["release"],
@@ -148,7 +149,7 @@ impl Step<'_> {
         needs.is_empty() || needs.iter().any(|name| self.fields.get(name).is_some())
     }
 
-    /// Asks whom it moves, or does it.
+    /// Requests a preview of the action (`dry_run`), or carries it out.
     async fn moves(&self, dry_run: bool) -> Result<Moves, Trouble> {
         let is_all = self.fields.get("all").is_some();
         let (set, remove) = self.tags()?;

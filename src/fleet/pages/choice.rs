@@ -17,7 +17,7 @@ pub(super) enum For {
     Devices,
 }
 
-/// A list of releases, of which one is chosen. Those that cannot be are shown, with the reason.
+/// A list of releases to choose one from. Releases that cannot be chosen are disabled; their flags show why.
 pub(super) fn menu(releases: &[ReleaseView], what: For, chosen: Option<&str>) -> Markup {
     html! {
         fieldset.menu-of-releases {
@@ -47,7 +47,7 @@ fn is_open(release: &ReleaseView, what: For) -> bool {
     is_whole && (what == For::Devices || release.is_final)
 }
 
-/// Whom a change would move, before it is done.
+/// A preview of the devices that a change would move to another release.
 pub(super) fn preview(moves: &Moves, of: &str) -> Markup {
     html! {
         div.preview {

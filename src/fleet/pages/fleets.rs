@@ -79,7 +79,7 @@ fn card(fleet: &FleetView, change: Option<&AuditView>) -> Markup {
 
 /// The shares of the states, as a bar. The numbers stand beside it, so it is hidden from readers of screens.
 pub(super) fn bar(states: &std::collections::BTreeMap<DeviceState, usize>, all: usize) -> Markup {
-    // Shares of 1000 as wide as the picture.
+    // Widths are in thousandths of the bar.
     let mut begin = 0;
     let mut parts = Vec::new();
     for (state, count) in states {

@@ -154,8 +154,8 @@ async fn form(visitor: &Visitor, request: &mut Request) -> Result<Fields, Troubl
     if is_ours { Ok(fields) } else { Err(refused()) }
 }
 
-/// A browser sends the cookie only if it comes from a page of this site. If it follows a link from elsewhere, it is asked to load
-/// the page once more, from here.
+/// The cookie is `SameSite=Strict`, so a browser that follows a link on another site does not send it. Such a request gets a page
+/// that reloads itself, now from this site and with the cookie.
 fn without_cookie(request: &Request) -> Response {
     let is_from_elsewhere = request.headers().get(FETCH_SITE).is_some_and(|site| site == "cross-site");
     if request.method() == Method::GET && is_from_elsewhere {
@@ -167,7 +167,7 @@ fn without_cookie(request: &Request) -> Response {
 fn to_sign_in(request: &Request) -> Response {
     let is_page = request.method() == Method::GET && !is_by_itself(request);
     match request.uri().path() {
-        // The script goes to the page where one signs in.
+        // The script sees the status and tells the reader to sign in again.
         "/live" => StatusCode::UNAUTHORIZED.into_response(),
         _ if !is_page => {
             let to = came_from(request.headers()).unwrap_or_default();
@@ -194,7 +194,7 @@ fn busy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, head, text).into_response()
 }
 
-/// Returns whether no person has asked for it.
+/// Returns whether the page's script sent the request by itself, without a person.
 fn is_by_itself(request: &Request) -> bool {
     request.headers().get(BY_SCRIPT).is_some_and(|value| value == "live") || request.uri().path() == "/live"
 }

@@ -34,7 +34,7 @@ impl Place {
 
 /// A page for a signed-in user.
 pub(super) fn page(visitor: &Visitor, place: &Place, content: &Markup) -> Html<String> {
-    // The script shows only parts of a page. The message is for a page that is seen whole.
+    // The script shows only parts of a page, so the message waits for the next full page.
     let message =
         (!visitor.is_by_script).then(|| visitor.site.sessions.take_message(&visitor.cookie)).flatten();
     let fleet = place.fleet.as_ref().map(|(number, _)| number.to_string());

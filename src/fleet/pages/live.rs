@@ -1,5 +1,5 @@
-//! The stream of events of a page: one small message when something of its fleet has changed. The page then loads itself anew, so
-//! nothing is told here that it could not read.
+//! The event stream of an open page: a small message whenever something in its fleet has changed. The message has no content;
+//! the page then reloads itself, so permissions are checked as for every page.
 
 use std::convert::Infallible;
 use std::io;
@@ -41,7 +41,7 @@ pub(super) async fn events(
     Extension(fields): Extension<Fields>,
 ) -> Response {
     let Ok(place) = std::sync::Arc::clone(&visitor.site.streams).try_acquire_owned() else {
-        // The page asks now and then instead.
+        // The page reloads itself now and then instead.
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let fleet = fields.get("fleet").and_then(|fleet| fleet.parse().ok());

@@ -2,7 +2,7 @@
 //!
 //! A page asks and acts through the operator API's own routes, inside the process ([`site`]). So permissions, the reach of
 //! tokens, conditions and the audit trail are the API's, and a page cannot do what the API does not allow. Pages decide
-//! nothing about policy. They work without the script; with it they are live and use dialogs.
+//! nothing about policy. They work without JavaScript; with it they update by themselves and use dialogs.
 
 mod actions;
 mod assets;

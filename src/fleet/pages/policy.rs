@@ -1,4 +1,4 @@
-//! Changing the release policy of a fleet: first the menu, then whom the choice moves, then the act.
+//! Changing the release policy of a fleet: first the menu, then a preview of the devices that move, then the change.
 
 use axum::extract::{Extension, Path};
 use axum::http::Method;
@@ -13,7 +13,7 @@ use super::parts::{counted, csrf, icon, named, plain_commit, short};
 use super::site::Visitor;
 use super::trouble::Trouble;
 use crate::fleet::operator_api::Moves;
-use crate::wire::operator_api::{FleetView, Nothing, Pin};
+use crate::wire::operator_api::{FleetView, Nothing, Pin, RolloutView};
 
 /// The value of the menu for tracking latest. No commit is so short.
 const LATEST: &str = "latest";
@@ -31,7 +31,12 @@ pub(super) async fn page(
         return Ok(shown(&visitor, &fleet, &content));
     };
     let content = match moves(&visitor, &fleet, release).await {
-        Ok(moves) => confirm(&visitor, &fleet, release, &moves, &back),
+        Ok(moves) => {
+            let current = format!("/fleets/{}/rollouts/current", fleet.number);
+            let rollout = visitor.get::<RolloutView>(&current).await.ok().map(|got| got.value);
+            let rollout = rollout.filter(|rollout| rollout.ended.is_none());
+            confirm(&visitor, &fleet, (release, rollout.as_ref()), &moves, &back)
+        }
         Err(trouble) => menu(&visitor, &fleet, &back, Some(&trouble)).await?,
     };
     Ok(shown(&visitor, &fleet, &content))
@@ -80,7 +85,13 @@ async fn menu(
     })
 }
 
-fn confirm(visitor: &Visitor, fleet: &FleetView, release: &str, moves: &Moves, back: &str) -> Markup {
+fn confirm(
+    visitor: &Visitor,
+    fleet: &FleetView,
+    (release, rollout): (&str, Option<&RolloutView>),
+    moves: &Moves,
+    back: &str,
+) -> Markup {
     let is_latest = release == LATEST;
     html! {
         section.card.panel data-panel {
@@ -90,7 +101,14 @@ fn confirm(visitor: &Visitor, fleet: &FleetView, release: &str, moves: &Moves, b
             @if moves.is_change {
                 (choice::preview(moves, "of this fleet"))
                 @if moves.pinned > 0 {
-                    p.note { (icon("pin")) (counted(moves.pinned, "device")) " with a pin of its own stays as it is." }
+                    p.note { (icon("pin")) "Not changed: " (counted(moves.pinned, "device")) " with a pin of its own." }
+                }
+                @if let Some(rollout) = rollout {
+                    p.note {
+                        "This ends rollout " (rollout.number) ". Its "
+                        (counted(usize::try_from(rollout.tally.exposed).unwrap_or(usize::MAX), "exposed device"))
+                        " will follow the target of the fleet, too."
+                    }
                 }
                 form method="post" action={ "/fleets/" (fleet.number) "/policy" } data-dialog {
                     (csrf(&visitor.csrf))
@@ -113,7 +131,7 @@ fn confirm(visitor: &Visitor, fleet: &FleetView, release: &str, moves: &Moves, b
     }
 }
 
-/// Does it, if the fleet is still as it was shown.
+/// Changes the policy, if the fleet has not changed since the preview.
 pub(super) async fn act(
     Extension(visitor): Extension<Visitor>,
     Extension(fields): Extension<Fields>,
@@ -145,7 +163,7 @@ pub(super) async fn act(
     }
 }
 
-/// Shows why it was not done. If another user was faster, with what has become of it.
+/// Shows why the change was refused. After a conflict it also shows the fleet's present policy.
 async fn refused(
     visitor: &Visitor,
     address: &str,

@@ -13,6 +13,7 @@ use super::rollout_picture::waves;
 use super::site::Visitor;
 use super::trouble::Trouble;
 use crate::fleet::access::Permission;
+use crate::fleet::rollout::Pause;
 use crate::model::text::one_line;
 use crate::wire::operator_api::{Code, FleetView, Nothing, RolloutView};
 
@@ -25,8 +26,8 @@ const ACTS: [Act; 5] = [
     (
         "approve",
         "Start next wave",
-        "The next wave begins at once, without waiting for the watch to end.",
-        &["running"],
+        "The next wave begins at once. An approval or a webhook that it waits for is not waited for any more.",
+        &["running", "paused"],
     ),
     (
         "pull-back",
@@ -98,9 +99,15 @@ fn shown(visitor: &Visitor, fleet: &FleetView, rollout: &RolloutView) -> Markup 
     }
 }
 
-/// A rollout that waits for an approval is approved, and any other one that is paused is resumed.
+/// A rollout that waits for an approval or a webhook is approved, and any other one that is paused is resumed.
 fn is_apt(act: &str, rollout: &RolloutView) -> bool {
-    let waits_for_approval = rollout.why.as_deref().is_some_and(|why| why.contains("approv"));
+    let why = rollout.why.as_deref().unwrap_or_default();
+    // These are words of this server. What a webhook answered comes after them.
+    let waits_for_approval = match rollout.phase.as_str() {
+        "paused" => why == Pause::Approval.to_string(),
+        "running" => why.starts_with("wave ") && why.contains(" waits for webhook "),
+        _ => false,
+    };
     match act {
         "approve" => waits_for_approval,
         "resume" => !waits_for_approval,

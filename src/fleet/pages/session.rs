@@ -66,7 +66,7 @@ impl Sessions {
         sessions.insert(secret::hash(cookie), session);
     }
 
-    /// Finds a session. A request of a person is a use of it; one that a page makes by itself is none.
+    /// Finds a session. A request of a person counts as use (`is_use`); a page's automatic reload does not.
     pub(super) fn find(&self, cookie: &str, is_use: bool, now: Instant) -> Option<Found> {
         let mut sessions = self.locked();
         let session =

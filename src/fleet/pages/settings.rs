@@ -112,7 +112,7 @@ fn keys_card(visitor: &Visitor, keys: &[(u64, KeyView)]) -> Markup {
     html! {
         section.card.table-card aria-labelledby="keys-title" {
             h2 #keys-title { "Provisioning keys" }
-            @if keys.is_empty() { p.nothing.muted { "There is no fleet yet, so there is no key with which a device could join." } } @else {
+            @if keys.is_empty() { p.nothing.muted { "There is no provisioning key, so no device can join." } } @else {
                 table.keys {
                     thead {
                         tr {

@@ -1,24 +1,31 @@
 //! Signing in with a token, and signing out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Extension, Request};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::fields::{self, Fields};
 use super::guard::{is_same_origin, is_secure, with_cookie};
 use super::layout;
 use super::site::{Site, Visitor};
+use crate::fleet::access::site_of;
 use crate::fleet::gate::NotSignedIn;
+use crate::fleet::key_hash::KeyHash;
 use crate::fleet::secret;
 use crate::listen::{Rank, Visit};
 
 /// A token is short.
 const LARGEST_FORM: usize = 8 << 10;
+
+/// Most forms of one address that arrive at once, and how long each may take.
+const SIGN_INS_OF_ONE: usize = 4;
+const SIGN_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The form.
 pub(super) async fn page(request: Request) -> Response {
@@ -69,11 +76,16 @@ pub(super) async fn sign_in(
         let error = "This form was not sent by a page of this server. Type its address into your browser, and sign in there.";
         return again(&Fields::default(), StatusCode::FORBIDDEN, error);
     }
-    let Ok(admitted) = visit.admit(Rank::Ordinary) else {
+    let address = visit.client().map(|client| site_of(client).to_string()).unwrap_or_default();
+    let own = site.sign_ins_by_address.enter(&KeyHash(address), SIGN_INS_OF_ONE);
+    let (Some(_own), Ok(_place), Ok(admitted)) =
+        (own, site.sign_ins.try_acquire(), visit.admit(Rank::Ordinary))
+    else {
         let error = "The server is busy. Try again in a few seconds.";
         return again(&Fields::default(), StatusCode::SERVICE_UNAVAILABLE, error);
     };
-    let Ok(bytes) = admitted.read(request.into_body(), LARGEST_FORM).await else {
+    let arriving = timeout(SIGN_IN_WITHIN, admitted.read(request.into_body(), LARGEST_FORM));
+    let Ok(Ok(bytes)) = arriving.await else {
         return again(&Fields::default(), StatusCode::BAD_REQUEST, "The form did not arrive. Try again.");
     };
     let fields = Fields::parse(&String::from_utf8_lossy(&bytes));

@@ -21,6 +21,7 @@ use super::session::Sessions;
 use super::trouble::Trouble;
 use crate::fleet::access::{By, Permission};
 use crate::fleet::gate::{Caller, Gate};
+use crate::fleet::in_progress::InProgress;
 use crate::fleet::operator_api::{self, IDEMPOTENCY_KEY, OfPage};
 use crate::fleet::secret;
 use crate::listen::Admitted;
@@ -28,6 +29,9 @@ use crate::wire::operator_api::{ErrorView, NEXT_PAGE};
 
 /// Most streams of events at once. A page without one asks now and then.
 const STREAMS: usize = 64;
+
+/// Most forms of the sign-in page that arrive at once. They come from strangers, and must not take all places of devices.
+const SIGN_INS: usize = 16;
 
 /// The largest answer of the API that a page reads.
 const LARGEST_ANSWER: usize = 32 << 20;
@@ -40,6 +44,9 @@ pub(super) struct Site {
     pub(super) sessions: Sessions,
     pub(super) has_tls: bool,
     pub(super) streams: Arc<Semaphore>,
+    /// Forms of strangers that arrive, in all and by address.
+    pub(super) sign_ins: Arc<Semaphore>,
+    pub(super) sign_ins_by_address: Arc<InProgress>,
     api: TowerToHyperService<Router>,
 }
 
@@ -51,6 +58,8 @@ impl Site {
             sessions: Sessions::default(),
             has_tls,
             streams: Arc::new(Semaphore::new(STREAMS)),
+            sign_ins: Arc::new(Semaphore::new(SIGN_INS)),
+            sign_ins_by_address: Arc::default(),
             api: TowerToHyperService::new(api),
         }
     }

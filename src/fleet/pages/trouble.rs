@@ -31,7 +31,7 @@ impl Trouble {
         Self::new(Code::Internal, message)
     }
 
-    /// Returns the conflict in words for a page, which has no ETag to repeat.
+    /// Rewords a conflict for a page, whose user knows no ETag.
     pub(super) fn as_changed(&self, what: &str) -> Self {
         let mut trouble = self.clone();
         trouble.failure.message =
@@ -40,7 +40,7 @@ impl Trouble {
         trouble
     }
 
-    /// Returns whether a thing is as another user made it since.
+    /// Returns whether another user changed the object since the page was loaded.
     pub(super) fn is_conflict(&self) -> bool {
         self.failure.code == Code::PreconditionFailed.as_str()
     }

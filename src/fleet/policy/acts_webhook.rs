@@ -285,7 +285,8 @@ impl World {
         answer: Result<(), Attempt>,
         now: Timestamp,
     ) -> Vec<Change> {
-        let open = self.open_rollout(asked.fleet).filter(|open| open.number == asked.number);
+        let is_asked = |open: &&Arc<Rollout>| open.number == asked.number && open.phase.is_running();
+        let open = self.open_rollout(asked.fleet).filter(is_asked);
         let Some(mut rollout) = open.map(|open| open.as_ref().clone()) else { return Vec::new() };
         let Some(question) = rollout.question.as_mut().filter(|own| Some(&**own) == asked.question.as_ref())
         else {

@@ -98,9 +98,11 @@ impl Rollout {
         self.question = None;
     }
 
-    /// Goes on, although it was paused or halted.
+    /// Goes on, although it was paused or halted. A webhook is asked again, because its answer may be old.
     pub fn resume(&mut self, now: Timestamp) {
         self.phase = Phase::Running;
+        self.question = None;
+        self.confirmed = self.confirmed.filter(|wave| *wave <= self.wave);
         self.waived = Some(self.wave);
         self.settled = None;
         self.resumed = Some(now);

@@ -1,4 +1,4 @@
-//! What is announced of a rollout.
+//! The events of a rollout that webhooks receive.
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ fn of_phase(before: &Phase, after: &Phase) -> &'static [Event] {
         Phase::Running => &[Event::Resume],
         Phase::Paused { .. } => &[Event::Pause],
         Phase::Halted { is_pulled_back: false, .. } => &[Event::Halt],
-        // A person does not halt it.
+        // A pull-back by a person, or of a rollout that was halted before, is no halt.
         Phase::Halted { why, .. } if was_halted || matches!(why.cause, Cause::Person { .. }) => {
             &[Event::PullBack]
         }

@@ -1,5 +1,5 @@
-//! Webhooks: where the server announces what becomes of rollouts, and whom it asks before a wave. Pure: no network, no records
-//! and no clock.
+//! Webhooks: URLs to which the server sends the events of rollouts, or which it asks before a wave begins. Pure: no network,
+//! no records and no clock.
 //!
 //! The form of a request is that of the Standard Webhooks specification 1.0 (standardwebhooks.com): the headers
 //! `webhook-id`, `webhook-timestamp` and `webhook-signature`, and a body with `type`, `timestamp` and `data`.

@@ -1,4 +1,4 @@
-//! When a message is sent again, and when no more. Time is passed in.
+//! When a message is retried, and when it is given up. Callers pass the time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub fn is_given_up(message: &Message, now: Timestamp) -> bool {
     message.failures as usize > AFTER.len() || age.unsigned_abs() >= LONGEST && now >= message.at
 }
 
-/// Longest time until something is tried again. What is further away was computed before the clock was set back.
+/// Longest possible delay before a retry. A longer one means that the clock was set back since, so it is ignored.
 const FURTHEST: Duration = Duration::from_secs(12 * 3600);
 
 /// Returns `true` if something that is not to be tried before `next` may be tried now.

@@ -24,7 +24,7 @@ pub struct Webhook {
     pub deliveries: Deliveries,
 }
 
-/// What has become of the messages to a webhook.
+/// Counts of the messages to a webhook, with the last success and the last failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deliveries {
