@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::client::Client;
 use super::error::CloudError;
 use crate::http::header::CONTENT_ENCODING;
-use crate::http::{Answer, Bytes, Failure, Method, Request};
+use crate::http::{Bytes, Failure, Method, Request};
 use crate::model::{DeviceUuid, LogMessage};
 use crate::wire::log_line;
 
@@ -26,7 +26,7 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How long the answer to a complete stream may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-type Answering = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = CloudError> + Send>>;
 
 /// An open stream. Dropping it closes its connection.
 pub struct LogStream {
@@ -44,27 +44,36 @@ impl Client {
         let url = format!("{}/device/v2/{uuid}/log-stream", self.endpoint());
         let request = Request::new(Method::POST, url, Duration::ZERO).without_deadline().bearer(device_key);
         let request = request.pieces("application/x-ndjson", receiver).header(CONTENT_ENCODING, "gzip");
-        let http = self.http().clone();
-        let answering = Box::pin(async move { http.send(request).await });
+        let client = self.clone();
+        let answering = Box::pin(async move { client.why_ended(request).await });
         let encoder = GzEncoder::new(Vec::new(), Compression::fast());
         LogStream { client: self.clone(), answering, pieces, encoder }
     }
 }
 
-impl LogStream {
-    /// Returns once the cloud has ended the stream, or the connection is lost: with the reason.
-    pub async fn ended(&mut self) -> CloudError {
-        let answer = (&mut self.answering).await;
-        match answer {
+impl Client {
+    /// Sends the request, and returns why it ended. Its answer may begin and never end, so it has a deadline of its own.
+    async fn why_ended(&self, request: Request) -> CloudError {
+        match self.http().send(request).await {
             Ok(answer) if answer.status().is_success() => {
                 let status = answer.status().as_u16();
                 let message = "it ended the stream".to_owned();
-                let (endpoint, request) = (self.client.endpoint().to_owned(), REQUEST);
+                let (endpoint, request) = (self.endpoint().to_owned(), REQUEST);
                 CloudError::Refused { endpoint, request, status, message, retry_after: answer.retry_after() }
             }
-            Ok(answer) => self.client.refused(REQUEST, answer).await,
-            Err(failure) => self.client.failed(REQUEST, failure),
+            Ok(answer) => tokio::time::timeout(ENDS_WITHIN, self.refused(REQUEST, answer))
+                .await
+                .unwrap_or_else(|_| self.failed(REQUEST, Failure::Late)),
+            Err(failure) => self.failed(REQUEST, failure),
         }
+    }
+}
+
+impl LogStream {
+    /// Returns once the cloud has ended the stream, or the connection is lost: with the reason. It may be dropped and called
+    /// again until it has returned.
+    pub async fn ended(&mut self) -> CloudError {
+        (&mut self.answering).await
     }
 
     /// Sends messages, and returns how many bytes they had before they were compressed. Waits while the cloud does not take

@@ -24,6 +24,13 @@ pub(super) struct Kept {
     pub(super) of: Option<(ContainerId, LogCursor)>,
 }
 
+impl Kept {
+    /// Returns how many bytes of the buffer it takes.
+    pub(super) fn cost(&self) -> usize {
+        self.message.text.len() + OVERHEAD
+    }
+}
+
 /// Messages, oldest first. Each container has a share, so that one that writes a lot displaces no other.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
@@ -52,7 +59,7 @@ impl Buffer {
 
     /// Adds a message; gives it back if its container has used its share.
     pub(super) fn put(&self, kept: Kept) -> Result<(), Kept> {
-        let cost = kept.message.text.len() + OVERHEAD;
+        let cost = kept.cost();
         let mut inner = self.inner();
         let container = kept.of.as_ref().map(|(container, _)| container);
         if inner.bytes + cost > CAPACITY || container.is_some_and(|container| inner.is_full(container, cost))
@@ -81,8 +88,8 @@ impl Buffer {
         self.inner().gaps += 1;
     }
 
-    /// Waits until at least half of a container's share is free.
-    pub(super) async fn has_room(&self, container: &ContainerId) {
+    /// Waits until a message of a container fits, and at least half of its share is free.
+    pub(super) async fn has_room(&self, container: &ContainerId, cost: usize) {
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
@@ -90,8 +97,8 @@ impl Buffer {
             drained.as_mut().enable();
             {
                 let inner = self.inner();
-                let half = inner.share() / 2;
-                if inner.bytes + half <= CAPACITY && !inner.is_full(container, half) {
+                let needed = (inner.share() / 2).max(cost);
+                if inner.bytes + needed <= CAPACITY && !inner.is_full(container, needed) {
                     return;
                 }
             }
@@ -115,7 +122,7 @@ impl Buffer {
         while bytes < BATCH
             && let Some(kept) = inner.kept.pop_front()
         {
-            let cost = kept.message.text.len() + OVERHEAD;
+            let cost = kept.cost();
             bytes += cost;
             inner.bytes -= cost;
             if let Some((container, _)) = &kept.of
@@ -185,11 +192,11 @@ mod tests {
         assert_eq!((fill("aa"), fill("bb"), fill("aa")), (85, 85, 0));
         let own = LogMessage { text: "x".repeat(960), at_ms: 0, service: None, is_stderr: true };
         (0..100).for_each(|_| buffer.put_own(own.clone()));
-        assert!(buffer.has_room(&container("aa")).now_or_never().is_none());
+        assert!(buffer.has_room(&container("aa"), 100).now_or_never().is_none());
         let (batch, dropped, _) = buffer.take();
         assert_eq!((batch.len(), dropped), (64, 14));
-        assert!(buffer.has_room(&container("aa")).now_or_never().is_some());
-        assert!(buffer.has_room(&container("bb")).now_or_never().is_none());
+        assert!(buffer.has_room(&container("aa"), 100).now_or_never().is_some());
+        assert!(buffer.has_room(&container("bb"), 100).now_or_never().is_none());
         let mut left = 0;
         while buffer.has_some().now_or_never().is_some() {
             left += buffer.take().0.len();
@@ -205,5 +212,20 @@ mod tests {
         buffer.share_among(200);
         assert!(buffer.put(line("aa", 1, 40_064)).is_ok());
         assert!(buffer.put(line("aa", 2, 40_064)).is_err());
+    }
+
+    /// A wait that ends before the line fits would be repeated without end, and stop the whole agent.
+    #[test]
+    fn there_is_room_only_if_the_line_fits() {
+        let buffer = Buffer::default();
+        buffer.share_among(30);
+        assert!(buffer.put(line("aa", 1, 100)).is_ok());
+        let long = line("aa", 2, 10_064);
+        assert!(buffer.has_room(&container("aa"), 200).now_or_never().is_some());
+        assert!(buffer.has_room(&container("aa"), long.cost()).now_or_never().is_none());
+        let long = buffer.put(long).unwrap_err();
+        buffer.take();
+        assert!(buffer.has_room(&container("aa"), long.cost()).now_or_never().is_some());
+        assert!(buffer.put(long).is_ok());
     }
 }

@@ -38,8 +38,8 @@ enum Stopped {
     Ended(Result<(), EngineError>),
     /// The service has used up what it may upload until then.
     Paced(Instant),
-    /// The buffer is full.
-    Full,
+    /// The buffer has no room for a line that takes so much of it.
+    Full(usize),
 }
 
 impl<E: Inspect> Follower<E> {
@@ -57,7 +57,7 @@ impl<E: Inspect> Follower<E> {
             match self.read(log, &mut pace, may_skip).await {
                 Stopped::Ended(ended) => return ended,
                 Stopped::Paced(until) => tokio::time::sleep_until(until).await,
-                Stopped::Full => self.buffer.has_room(&self.container).await,
+                Stopped::Full(cost) => self.buffer.has_room(&self.container, cost).await,
             }
             may_skip = true;
         }
@@ -114,9 +114,9 @@ impl<E: Inspect> Follower<E> {
         };
         let mut kept = Kept { message, of: Some((self.container.clone(), cursor)) };
         while let Err(full) = self.buffer.put(kept) {
-            let room = self.buffer.has_room(&self.container);
+            let room = self.buffer.has_room(&self.container, full.cost());
             if tokio::time::timeout(HOLD_OPEN, room).await.is_err() {
-                return Err(Stopped::Full);
+                return Err(Stopped::Full(full.cost()));
             }
             kept = full;
         }

@@ -130,8 +130,13 @@ impl Upload {
                 let _too_late = timeout(LAST, last).await;
                 return Closed::Stopped;
             }
-            if let Err(error) = self.send(&mut stream).await {
-                return Closed::Failed(error);
+            // A cloud that takes nothing does not hold up the end of the agent.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Closed::Stopped,
+                sent = self.send(&mut stream) => if let Err(error) = sent {
+                    return Closed::Failed(error);
+                }
             }
             tokio::select! {
                 error = stream.ended() => return Closed::Failed(error),

@@ -100,6 +100,11 @@ impl<'a> AppSituation<'a> {
         self.ledger.is_some_and(|ledger| ledger.stopped.contains(&seen.container))
     }
 
+    /// Returns `true` if the container belongs to the wanted or to the accepted release.
+    pub(super) fn is_known(&self, seen: &ObservedService) -> bool {
+        self.releases().any(|release| belongs_to(seen, release))
+    }
+
     /// Returns `true` if an operator stopped the service with the spec of this container.
     pub(super) fn is_halted(&self, seen: &ObservedService) -> bool {
         let halt = self.ledger.and_then(|ledger| ledger.halted.get(&seen.service));

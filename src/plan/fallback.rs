@@ -42,7 +42,9 @@ pub(super) fn restore_refused(draft: &mut Draft<'_>, app: AppSituation<'_>) {
         }
         return;
     }
-    let was_stopped = |slot: &&Slot<'_>| slot.container.is_some_and(|seen| app.was_stopped(seen));
+    let was_stopped = |slot: &&Slot<'_>| {
+        slot.container.is_some_and(|seen| app.was_stopped(seen)) && slot.broken().is_none()
+    };
     for slot in goal.slots.iter().filter(was_stopped) {
         restore(draft, &goal, &goal, slot);
     }

@@ -21,7 +21,9 @@ pub(super) fn follow_operator(draft: &mut Draft<'_>, app: AppSituation<'_>) -> C
     for seen in app.containers().filter(|seen| is_up(seen)) {
         let chain = if app.is_halted(seen) {
             vec![stop(app.at, seen)]
-        } else if app.ledger.is_some_and(|ledger| ledger.restart.contains(&seen.container)) {
+        } else if app.ledger.is_some_and(|ledger| ledger.restart.contains(&seen.container))
+            && app.is_known(seen)
+        {
             restart(app.at, &draft.plan.stage, seen)
         } else {
             continue;

@@ -183,7 +183,16 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 marks.insert((app.clone(), service.clone(), spec.hash.clone()), access.mark());
             }
         }
+        // Containers of a refused app stay as they are: once removed, they could not be created again.
+        let target = self.delivered.as_ref().map(|delivered| Arc::clone(&delivered.target));
+        let is_refused = |app: &AppId| {
+            let wanted = target.as_ref().and_then(|target| target.apps.get(app));
+            matches!(wanted, Some(TargetApp::Refused(_)))
+        };
         for seen in &mut Arc::make_mut(&mut self.observed).services {
+            if is_refused(&seen.app) {
+                continue;
+            }
             let present = marks.get(&(seen.app.clone(), seen.service.clone(), seen.spec.clone()));
             let Some((told, present)) = seen.introduced.as_ref().zip(present) else { continue };
             seen.is_outdated = told != present;

@@ -138,7 +138,11 @@ impl<'a> Checked<'a> {
             return None;
         }
         let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
-        let comes_back = |step: &Step| matches!(step, Step::Start { container: c, .. } if c == container);
+        // An outdated container is removed instead, and the next plans create it again.
+        let comes_back = |step: &Step| {
+            matches!(step, Step::Start { container: c, .. } if c == container)
+                || seen.is_outdated && matches!(step, Step::Remove { container: c, .. } if c == container)
+        };
         if self.ledger.is_some_and(is_halted) || self.after.iter().any(comes_back) {
             return None;
         }
@@ -202,7 +206,7 @@ impl<'a> Checked<'a> {
         if is_up(seen) && self.is_held() {
             return Some("the device is held");
         }
-        let is_replaced = seen.is_outdated && self.is_ended_before(container);
+        let is_replaced = seen.is_outdated && (is_forced || self.is_ended_before(container));
         let is_lost = is_broken(seen) || is_replaced || self.at.observed.is_orphan(seen);
         let wanted = self.wanted.filter(|_| !is_lost)?;
         let is_asked = self.is_on_trial

@@ -111,6 +111,21 @@ fn a_service_that_an_operator_restarts() {
             "remove web web-1",
         ),
         (
+            "an outdated one is removed while another release is downloaded",
+            "target 2, good 1, restart web@1, pulling db@2, have web@2, db@1 running, web@1 running, outdated web@1",
+            "stop web web-1, remove web web-1",
+        ),
+        (
+            "and while updates are locked",
+            "target 1, good 1, lock web, restart web@1, db@1 running, web@1 running, outdated web@1",
+            "stop web web-1, remove web web-1",
+        ),
+        (
+            "not if it belongs to no release that is known",
+            "target 1, good 1, restart web@2, db@1 running, web@2 running, web@1 running",
+            "stop web web-2",
+        ),
+        (
             "cut in between",
             "target 1, good 1, restart web@1, db@1 running, web@1 exited, stopped web@1",
             "start web web-1",
