@@ -507,6 +507,7 @@ async fn lists(site: &Site) -> Value {
         match value {
             Value::Object(fields) => {
                 for name in [
+                    "at",
                     "created",
                     "start_timestamp",
                     "last_seen",

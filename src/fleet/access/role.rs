@@ -95,9 +95,11 @@ impl Permission {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::See => "see fleets, devices, releases and metrics",
+            Self::See => {
+                "see fleets, devices and their logs, releases, rollouts and metrics; export without secrets"
+            }
             Self::Release => "create, change and delete releases",
-            Self::RollOut => "pin fleets and devices, and let them track",
+            Self::RollOut => "pin fleets and devices, let them track, and start and steer rollouts",
             Self::Devices => "tag, rename, move, delete and allow devices",
             Self::Keys => "create and revoke provisioning keys",
             Self::Fleets => "create, change, rename and delete fleets",
