@@ -364,8 +364,8 @@ fn foreign_labels(body: &Value, own: &[&str]) -> Vec<String> {
         let is_fine = match rest {
             "instance" => value == INSTANCE,
             "app" => value == DEVICE,
-            // Empty, it takes the place of a label of the image.
-            "joins" => value == "",
+            // Empty, they take the place of a label of the image.
+            "joins" | "introduced" => value == "",
             rest => is_authors || own.contains(&rest),
         };
         (!is_fine).then(|| format!("label {name}={value}"))
