@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::service_status::{DownloadStatus, ServiceStatus, download, service};
-use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, UpdateStatus, Waiting, exposure};
+use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, Waiting, exposure};
 
 /// Version of the document's schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -335,21 +335,13 @@ fn locks(report: &Report, now: Now<'_>) -> LocksStatus {
 }
 
 fn app(uuid: String, report: &AppReport, uptime: Duration) -> AppStatus {
-    let update =
-        report.target.as_ref().and_then(|target| report.update.get(target)).map(|status| match status {
-            UpdateStatus::Rejected => "rejected",
-            UpdateStatus::Aborted => "aborted",
-            UpdateStatus::Downloading => "downloading",
-            UpdateStatus::Downloaded => "downloaded",
-            UpdateStatus::ApplyingChanges => "applying changes",
-            UpdateStatus::Done => "done",
-        });
+    let update = report.target.as_ref().and_then(|target| report.update.get(target));
     AppStatus {
         uuid,
         name: report.name.clone(),
         target: report.target.as_ref().map(ToString::to_string),
         current: report.current.as_ref().map(ToString::to_string),
-        update: update.map(str::to_owned),
+        update: update.map(|update| update.as_str().to_owned()),
         services: report.services.iter().map(|s| service(s, uptime)).collect(),
         halted: report
             .halted

@@ -59,7 +59,7 @@ pub(super) async fn run(logs: DeviceLogs) -> anyhow::Result<()> {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             has_any = true;
             let line = std::str::from_utf8(line).context("the server sends a line that is not UTF-8")?;
-            if !shows(line, plain.json)? {
+            if !print_line(line, plain.json)? {
                 return Ok(());
             }
         }
@@ -73,7 +73,7 @@ pub(super) async fn run(logs: DeviceLogs) -> anyhow::Result<()> {
 }
 
 /// Prints a line. Returns `false` once nothing reads the output any more.
-fn shows(line: &str, json: bool) -> anyhow::Result<bool> {
+fn print_line(line: &str, json: bool) -> anyhow::Result<bool> {
     if json {
         return Ok(print::json_reaches(line));
     }

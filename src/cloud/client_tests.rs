@@ -212,3 +212,13 @@ async fn what_a_cloud_says_of_a_fleet_is_bounded_and_a_portal_is_no_cloud() {
     let error = client(&portal, Duration::from_secs(30)).try_key(KEY).await.unwrap_err().to_string();
     assert!(error.contains("answered registration with status 200: no cloud answers so"), "{error}");
 }
+
+#[tokio::test]
+async fn an_answer_to_a_log_stream_has_a_deadline_and_its_wait_can_be_repeated() {
+    let slow = Server::start(|_| Say::Drip(endless_head("500 Oh", &[]), b"x".to_vec()));
+    let mut stream = client(&slow, Duration::from_secs(30)).stream_logs(&uuid(), KEY);
+    // The uploader gives the wait up when it has something to send.
+    assert!(tokio::time::timeout(Duration::from_millis(500), stream.ended()).await.is_err());
+    let error = tokio::time::timeout(Duration::from_secs(20), stream.ended()).await.unwrap();
+    assert_eq!(error.to_string(), format!("cloud {} cannot be reached: no answer in time", slow.url("")));
+}

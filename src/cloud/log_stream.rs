@@ -49,9 +49,7 @@ impl Client {
         let encoder = GzEncoder::new(Vec::new(), Compression::fast());
         LogStream { client: self.clone(), answering, pieces, encoder }
     }
-}
 
-impl Client {
     /// Sends the request, and returns why it ended. Its answer may begin and never end, so it has a deadline of its own.
     async fn why_ended(&self, request: Request) -> CloudError {
         match self.http().send(request).await {

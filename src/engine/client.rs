@@ -3,12 +3,13 @@
 //!
 //! Lists, streams and responses that bollard's types would reject are read here without these types.
 
-use std::fmt::Write;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{
@@ -26,15 +27,18 @@ use http_body_util::{BodyExt, Collected, Either, Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::CONTENT_TYPE;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::base64;
 use super::connect::{Line, send};
 use super::docker_spec::Api;
 use super::log_lines::log_lines;
 use super::stream::{Pieces, lines, output};
 use crate::model::LogLine;
+
+/// What is escaped in a value of a query: all but the unreserved characters (RFC 3986).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Each call has a deadline of ours. bollard's own limit must only be longer.
 const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
@@ -244,13 +248,16 @@ impl Client {
     ) -> Result<Pieces, Error> {
         let mut request = Request::post(self.uri("/images/create", query));
         if let Some(credentials) = credentials {
-            request = request.header("X-Registry-Auth", base64::encode(&serde_json::to_vec(&credentials)?));
+            request = request.header("X-Registry-Auth", URL_SAFE.encode(serde_json::to_vec(&credentials)?));
         }
         Ok(lines(Box::pin(self.begin(request.body(Sent::Left(Full::default()))?)).await?))
     }
 
     fn uri(&self, path: &str, query: &[(&str, &str)]) -> String {
-        let words: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        let words: Vec<_> = query
+            .iter()
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ENCODED)))
+            .collect();
         format!("/v{}{path}?{}", self.version, words.join("&"))
     }
 
@@ -276,19 +283,6 @@ impl Client {
         let message = message.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
         Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
     }
-}
-
-/// Escapes a value for a query.
-fn escaped(value: &str) -> String {
-    value.bytes().fold(String::with_capacity(value.len()), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-        text
-    })
 }
 
 /// Connects to the engine at `socket` and negotiates the version of the API.

@@ -4,7 +4,6 @@
 //! trials or plans.
 
 mod answers;
-mod base64;
 mod client;
 mod connect;
 mod docker;

@@ -291,9 +291,7 @@ fn gateway(network: &Network) -> Option<IpAddr> {
             .filter(|text| !text.is_empty())
             .map_or_else(|| first_address(range.subnet.as_deref()?), |text| text.parse().ok())
     };
-    let mut found: Vec<IpAddr> = ranges.filter_map(own).collect();
-    found.sort_by_key(IpAddr::is_ipv6);
-    found.into_iter().next()
+    ranges.filter_map(own).min_by_key(IpAddr::is_ipv6)
 }
 
 /// The first address of a range of IPv4 that a machine can have.

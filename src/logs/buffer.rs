@@ -89,7 +89,7 @@ impl Buffer {
     }
 
     /// Waits until a message of a container fits, and at least half of its share is free.
-    pub(super) async fn has_room(&self, container: &ContainerId, cost: usize) {
+    pub(super) async fn wait_for_room(&self, container: &ContainerId, cost: usize) {
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
@@ -107,7 +107,7 @@ impl Buffer {
     }
 
     /// Waits for a message.
-    pub(super) async fn has_some(&self) {
+    pub(super) async fn wait_for_message(&self) {
         while self.inner().kept.is_empty() {
             self.filled.notified().await;
         }
@@ -192,13 +192,13 @@ mod tests {
         assert_eq!((fill("aa"), fill("bb"), fill("aa")), (85, 85, 0));
         let own = LogMessage { text: "x".repeat(960), at_ms: 0, service: None, is_stderr: true };
         (0..100).for_each(|_| buffer.put_own(own.clone()));
-        assert!(buffer.has_room(&container("aa"), 100).now_or_never().is_none());
+        assert!(buffer.wait_for_room(&container("aa"), 100).now_or_never().is_none());
         let (batch, dropped, _) = buffer.take();
         assert_eq!((batch.len(), dropped), (64, 14));
-        assert!(buffer.has_room(&container("aa"), 100).now_or_never().is_some());
-        assert!(buffer.has_room(&container("bb"), 100).now_or_never().is_none());
+        assert!(buffer.wait_for_room(&container("aa"), 100).now_or_never().is_some());
+        assert!(buffer.wait_for_room(&container("bb"), 100).now_or_never().is_none());
         let mut left = 0;
-        while buffer.has_some().now_or_never().is_some() {
+        while buffer.wait_for_message().now_or_never().is_some() {
             left += buffer.take().0.len();
         }
         assert_eq!(left, 85 + 85 + 86 - 64);
@@ -214,18 +214,18 @@ mod tests {
         assert!(buffer.put(line("aa", 2, 40_064)).is_err());
     }
 
-    /// A wait that ends before the line fits would be repeated without end, and stop the whole agent.
+    /// If a wait ended before the line fits, the follower would repeat it without a pause, and no other task would run.
     #[test]
     fn there_is_room_only_if_the_line_fits() {
         let buffer = Buffer::default();
         buffer.share_among(30);
         assert!(buffer.put(line("aa", 1, 100)).is_ok());
         let long = line("aa", 2, 10_064);
-        assert!(buffer.has_room(&container("aa"), 200).now_or_never().is_some());
-        assert!(buffer.has_room(&container("aa"), long.cost()).now_or_never().is_none());
+        assert!(buffer.wait_for_room(&container("aa"), 200).now_or_never().is_some());
+        assert!(buffer.wait_for_room(&container("aa"), long.cost()).now_or_never().is_none());
         let long = buffer.put(long).unwrap_err();
         buffer.take();
-        assert!(buffer.has_room(&container("aa"), long.cost()).now_or_never().is_some());
+        assert!(buffer.wait_for_room(&container("aa"), long.cost()).now_or_never().is_some());
         assert!(buffer.put(long).is_ok());
     }
 }

@@ -57,7 +57,7 @@ impl<E: Inspect> Follower<E> {
             match self.read(log, &mut pace, may_skip).await {
                 Stopped::Ended(ended) => return ended,
                 Stopped::Paced(until) => tokio::time::sleep_until(until).await,
-                Stopped::Full(cost) => self.buffer.has_room(&self.container, cost).await,
+                Stopped::Full(cost) => self.buffer.wait_for_room(&self.container, cost).await,
             }
             may_skip = true;
         }
@@ -114,7 +114,7 @@ impl<E: Inspect> Follower<E> {
         };
         let mut kept = Kept { message, of: Some((self.container.clone(), cursor)) };
         while let Err(full) = self.buffer.put(kept) {
-            let room = self.buffer.has_room(&self.container, full.cost());
+            let room = self.buffer.wait_for_room(&self.container, full.cost());
             if tokio::time::timeout(HOLD_OPEN, room).await.is_err() {
                 return Err(Stopped::Full(full.cost()));
             }

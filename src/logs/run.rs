@@ -97,7 +97,7 @@ impl<E: Inspect + 'static> LogTask<E> {
             let reading = async {
                 tokio::select! {
                     () = self.read(followers, &buffer, &mut sources) => {}
-                    _ = Self::wait_for(self.settings, &mut of_end, false, &stop) => {}
+                    _ = self.wait(&mut of_end, false, &stop) => {}
                 }
                 wanted.cancel();
             };
@@ -107,17 +107,8 @@ impl<E: Inspect + 'static> LogTask<E> {
         }
     }
 
-    async fn wait(&self, sources: &mut Sources, is_wanted: bool, stop: &CancellationToken) -> bool {
-        Self::wait_for(self.settings, sources, is_wanted, stop).await
-    }
-
-    /// Waits until logs are wanted, or not. Returns `false` if it is stopped before.
-    async fn wait_for(
-        settings: Settings,
-        sources: &mut Sources,
-        wanted: bool,
-        stop: &CancellationToken,
-    ) -> bool {
+    /// Waits until logs are wanted, or no longer wanted. Returns `false` if `stop` is cancelled first.
+    async fn wait(&self, sources: &mut Sources, wanted: bool, stop: &CancellationToken) -> bool {
         let mut cloud = sources.cloud.subscribe();
         loop {
             if stop.is_cancelled() {
@@ -125,7 +116,7 @@ impl<E: Inspect + 'static> LogTask<E> {
             }
             let is = {
                 let (report, cloud) = (sources.report.borrow_and_update(), cloud.borrow_and_update());
-                is_wanted(settings.upload, settings.is_metered, &report, &cloud)
+                is_wanted(self.settings.upload, self.settings.is_metered, &report, &cloud)
             };
             if is == wanted {
                 return true;

@@ -70,7 +70,7 @@ impl Upload {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = async { self.buffer.has_some().await; sleep_until(not_before).await } => {}
+                () = async { self.buffer.wait_for_message().await; sleep_until(not_before).await } => {}
             }
             let opened = Instant::now();
             let error = match self.converse(stop).await {
@@ -108,7 +108,7 @@ impl Upload {
             () = sleep(self.times.grace) => {}
         }
         loop {
-            let filled = timeout(self.times.idle, self.buffer.has_some());
+            let filled = timeout(self.times.idle, self.buffer.wait_for_message());
             let is_stopped = tokio::select! {
                 biased;
                 () = stop.cancelled() => true,

@@ -1,4 +1,4 @@
-//! What a new container is told about its device, and what the supervisor API knows of the containers that ask it.
+//! The variables that a new container gets about its device, and what the supervisor API knows of its clients.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AppId, ContainerId, ContainerState, ServiceName};
 
-/// What a new container is told besides what its author wrote. None of it is part of the spec hash.
+/// The variables that a new container gets in addition to its author's. None of them is part of the spec hash.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Introduction {
     /// Variables, with their values. Some are secret.

@@ -54,9 +54,10 @@ pub struct ObservedService {
     pub joins: BTreeMap<Namespace, ContainerId>,
     /// When it was created, in seconds since 1970; 0 if the engine does not report it.
     pub created: i64,
-    /// What it was told about the supervisor API when it was created: [`super::Introduction::mark`].
+    /// The mark of its access to the supervisor API when it was created: [`super::Introduction::mark`].
     pub introduced: Option<String>,
-    /// Whether that is not true any more, e.g. because its key was changed. Then it is created again before its next start.
+    /// Whether that access is outdated, e.g. because the key was changed. Then it is created again before its next
+    /// start.
     pub is_outdated: bool,
 }
 

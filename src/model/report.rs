@@ -116,6 +116,21 @@ pub enum UpdateStatus {
     Done,
 }
 
+impl UpdateStatus {
+    /// The word of the protocol, in its spelling.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Aborted => "aborted",
+            Self::Downloading => "downloading",
+            Self::Downloaded => "downloaded",
+            Self::ApplyingChanges => "applying changes",
+            Self::Done => "done",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceReport {
     pub service: ServiceName,

@@ -47,8 +47,9 @@ pub(super) fn start(at: &Situation, stage: &[Step], seen: &ObservedService) -> V
     fences.chain([Step::Start { app, service, container: seen.container.clone() }]).collect()
 }
 
-/// Stops a container and starts it again. One that is outdated is removed instead, and the next plans create it again. In between it is reconnected if it has lost a network, because the engine
-/// would refuse to start it.
+/// Stops a container and starts it again. In between it is reconnected if it has lost a network, because the engine
+/// would refuse to start it. An outdated container is removed after the stop instead, and the next plans create it
+/// again.
 pub(super) fn restart(at: &Situation, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
     if seen.is_outdated {
         return stop_and_remove(at, seen);

@@ -67,9 +67,9 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// The container, if it can never be used again and occupies its own name: the engine failed to remove it, or it
-    /// cannot be reconnected to a network that was created again. Or if what it was told about the supervisor API is not
-    /// true any more.
+    /// The container, if it must be removed before a new one can have its name: the engine failed to remove it, it
+    /// cannot be reconnected to a network that was created again, or it would start with an old address or key of the
+    /// supervisor API.
     pub(super) fn broken(&self) -> Option<&'a ObservedService> {
         self.container.filter(|seen| {
             seen.state == ContainerState::Dead

@@ -20,7 +20,7 @@ use super::{HostAccess, Memory, Reconciler};
 const SUPERVISOR: &str = "supervisor-api";
 const CLOUD: &str = "balena-api";
 
-/// How many services may share the namespace of one that shares another's.
+/// Most links `network_mode: service:x` that are followed from one service to the next.
 const LONGEST_CHAIN: usize = 8;
 
 /// The device, for introductions.
@@ -41,18 +41,18 @@ impl AppsApi {
         let key = known.ledger.apps.get(app).and_then(|entry| entry.api_keys.get(service));
         let access = self.access(known.observed, app, (release, spec), key);
         let device = &self.device;
-        let mut told = vec![
+        let mut named = vec![
             ("DEVICE_UUID", device.uuid.clone()),
             ("DEVICE_TYPE", device.device_type.clone()),
             ("DEVICE_ARCH", device.architecture.clone()),
             ("DEVICE_NAME_AT_INIT", known.target.device_name.clone()),
             ("HOST_OS_VERSION", device.os_version.clone()),
         ];
-        told.retain(|(_, value)| !value.is_empty());
+        named.retain(|(_, value)| !value.is_empty());
         if let Some(Access { address, port, key }) = &access {
             let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
             let url = format!("http://{host}:{port}");
-            told.extend([
+            named.extend([
                 ("SUPERVISOR_ADDRESS", url.clone()),
                 ("SUPERVISOR_API_URL", url),
                 ("SUPERVISOR_HOST", address.to_string()),
@@ -61,12 +61,12 @@ impl AppsApi {
             ]);
         }
         if let Some((url, key)) = device.cloud.as_ref().filter(|_| spec.has_feature(CLOUD)) {
-            told.extend([("API_URL", url.clone()), ("API_KEY", key.clone())]);
+            named.extend([("API_URL", url.clone()), ("API_KEY", key.clone())]);
         }
         let both = |(name, value): &(&str, String)| {
             ["BALENA", "RESIN"].map(|prefix| (format!("{prefix}_{name}"), value.clone()))
         };
-        Introduction { variables: told.iter().flat_map(both).collect(), access }
+        Introduction { variables: named.iter().flat_map(both).collect(), access }
     }
 
     /// Returns how a service of `release` reaches the supervisor API. `None` if it does not ask for it, or cannot reach it.
@@ -144,8 +144,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// The caller saves the ledger.
     pub(super) fn make_keys(&mut self) {
         let is_allowed = self.host.device().supervisor_port.is_some();
-        let asking = self.asking().into_iter().filter(|_| is_allowed);
-        let asking: BTreeSet<_> = asking.map(|(app, service, ..)| (app.clone(), service.clone())).collect();
+        let asking = if is_allowed { self.asking() } else { Vec::new() };
+        let asking: BTreeSet<_> =
+            asking.into_iter().map(|(app, service, ..)| (app.clone(), service.clone())).collect();
         let apps = &mut Arc::make_mut(&mut self.ledger).apps;
         for (app, entry) in apps.iter_mut() {
             entry.api_keys.retain(|service, _| asking.contains(&(app.clone(), service.clone())));
@@ -201,16 +202,16 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     /// Returns what the supervisor API knows. Empty while no service that asks for it has a key.
     pub(super) fn api_view(&self) -> ApiView {
-        let asking = self.asking();
+        let (asking, mut view) = (self.asking(), ApiView::default());
         if asking.is_empty() {
-            return ApiView::default();
+            return view;
         }
         let api = self.apps_api();
-        let mut view = ApiView::default();
+        if api.device.supervisor_port.is_none() {
+            return view;
+        }
         let mut seen = BTreeSet::new();
-        for (app, service, release, spec) in
-            asking.into_iter().filter(|_| api.device.supervisor_port.is_some())
-        {
+        for (app, service, release, spec) in asking {
             let keys = self.ledger.apps.get(app).map(|entry| &entry.api_keys);
             let Some(key) = keys.and_then(|keys| keys.get(service)) else { continue };
             view.doors.extend(api.doors(&self.observed, app, release, spec));

@@ -44,14 +44,14 @@ impl Parameters {
 
     /// Parses the parameters. A body of any type that looks like a form is one, because wget sends JSON as a form.
     pub(super) fn parse(query: &str, body: &[u8], is_form: bool) -> Result<Self, String> {
-        let mut all = form(query);
+        let mut all = form(query.as_bytes());
         let body = body.trim_ascii();
         if body.starts_with(b"{") {
             let given: BTreeMap<String, Value> =
                 from_json(body).map_err(|error| format!("the body is not understood: {error}"))?;
             all.extend(given);
         } else if is_form {
-            all.extend(form(&String::from_utf8_lossy(body)));
+            all.extend(form(body));
         } else if !body.is_empty() && body != b"null" {
             return Err("the body is not understood: it must be a JSON object or a form".to_owned());
         }
@@ -82,33 +82,10 @@ impl Parameters {
     }
 }
 
-/// Parses `name=value&name=value`.
-fn form(text: &str) -> BTreeMap<String, Value> {
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name), Value::String(decoded(value)))
-    };
-    pairs.map(pair).collect()
-}
-
-/// Decodes `+` and `%20`. What is not encoded correctly stays.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let hex =
-            rest.clone().take(2).map(|digit| char::from(digit).to_digit(16)).collect::<Option<Vec<_>>>();
-        match (byte, hex.as_deref()) {
-            (b'+', _) => bytes.push(b' '),
-            (b'%', Some([high, low])) => {
-                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                _ = rest.nth(1);
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Parses `name=value&name=value`. What is not encoded correctly stays.
+fn form(text: &[u8]) -> BTreeMap<String, Value> {
+    let pairs = form_urlencoded::parse(text).into_owned();
+    pairs.map(|(name, value)| (name, Value::String(value))).collect()
 }
 
 #[cfg(test)]

@@ -79,9 +79,7 @@ impl<'a> Shown<'a> {
     fn container(&self, app: &AppId, service: &ServiceReport) -> Option<&'a ApiContainer> {
         let of_service =
             self.view.containers.iter().filter(|c| c.app == *app && c.service == service.service);
-        let mut found: Vec<_> = of_service.filter(|c| c.image == service.image).collect();
-        found.sort_by_key(|container| container.state != ContainerState::Running);
-        found.first().copied()
+        of_service.filter(|c| c.image == service.image).min_by_key(|c| c.state != ContainerState::Running)
     }
 
     fn device(&self) -> Value {
@@ -164,7 +162,7 @@ impl<'a> Shown<'a> {
                 "appId": self.number(id),
                 "appUuid": id.to_string(),
                 "commit": app.target.as_ref().map(ToString::to_string),
-                "updateStatus": update.map(|update| words(*update)),
+                "updateStatus": update.map(|update| update.as_str()),
                 "services": services,
             });
             (app.name.clone(), fields)
@@ -252,17 +250,5 @@ impl<'a> Shown<'a> {
             Some(id) => success(json!({ "containerId": id })),
             None => failed(StatusCode::SERVICE_UNAVAILABLE, "Could not find service with that name"),
         }
-    }
-}
-
-/// The state of a release in balena's words.
-fn words(update: UpdateStatus) -> &'static str {
-    match update {
-        UpdateStatus::Rejected => "rejected",
-        UpdateStatus::Aborted => "aborted",
-        UpdateStatus::Downloading => "downloading",
-        UpdateStatus::Downloaded => "downloaded",
-        UpdateStatus::ApplyingChanges => "applying changes",
-        UpdateStatus::Done => "done",
     }
 }

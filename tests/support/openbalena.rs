@@ -423,7 +423,6 @@ impl Shared {
                 rows.push(Value::Object(shown.collect()));
             }
         }
-        // A page is shorter here, so that there are several.
         rows.truncate(top);
         Ok((200, json!({ "d": rows }).to_string()))
     }

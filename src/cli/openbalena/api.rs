@@ -83,7 +83,7 @@ impl Api {
         Ok(Self { http, url, token, is_dry, is_quiet, imagined: u64::MAX, done: Vec::new() })
     }
 
-    /// The address, as devices are told it.
+    /// The address, as the order to move has it.
     pub(super) fn address(&self) -> String {
         self.url.as_str().trim_end_matches('/').to_owned()
     }

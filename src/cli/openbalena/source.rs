@@ -44,9 +44,9 @@ impl Source {
             line.extend_from_slice(&piece);
             while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
                 let rest = line.split_off(end + 1);
-                let whole = std::mem::replace(&mut line, rest);
+                let complete = std::mem::replace(&mut line, rest);
                 if !is_head {
-                    source.take(serde_json::from_slice(&whole).context("a line of the export")?, fleet);
+                    source.take(serde_json::from_slice(&complete).context("a line of the export")?, fleet);
                 }
                 is_head = false;
             }

@@ -37,18 +37,18 @@ impl Written {
         act(logs.entry(container.clone()).or_default())
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         self.changed.send_modify(|n| *n += 1);
     }
 
     pub(super) fn write(&self, container: &ContainerId, line: LogLine) {
         self.with(container, |log| log.lines.push(line));
-        self.tell();
+        self.notify();
     }
 
     pub(super) fn end(&self, container: &ContainerId) {
         self.with(container, |log| log.ends += 1);
-        self.tell();
+        self.notify();
     }
 
     pub(super) fn make_unreadable(&self, container: &ContainerId) {

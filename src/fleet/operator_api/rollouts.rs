@@ -13,7 +13,7 @@ use super::devices::fleet_name;
 use super::pages::{self, Page, WhichPage};
 use crate::fleet::clock;
 use crate::fleet::policy::{Device, NewRollout, Refusal, Steering, World};
-use crate::fleet::rollout::{self, Definition, Rollout, Tally};
+use crate::fleet::rollout::{self, Definition, Pause, Phase, Rollout, Tally};
 use crate::fleet::rollouts::Sighted;
 use crate::host;
 use crate::model::WindowState;
@@ -72,6 +72,19 @@ fn summary(world: &World, rollout: &Rollout) -> RolloutSummary {
         wave: rollout.wave + 1,
         waves: rollout.definition.waves.len(),
         tally: tally_of(rollout.tally),
+    }
+}
+
+/// Returns what the next wave waits for besides devices.
+fn waits_for(rollout: &Rollout) -> Option<&'static str> {
+    match rollout.phase {
+        Phase::Paused { why: Pause::Approval } => Some("approval"),
+        Phase::Running if rollout.question.is_some() => Some("webhook"),
+        Phase::Running
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Completed
+        | Phase::Aborted { .. } => None,
     }
 }
 
@@ -190,6 +203,7 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
         ended: rollout.ended,
         phase: rollout.phase.as_str().to_owned(),
         why: why(rollout),
+        waits_for: waits_for(rollout).map(str::to_owned),
         wave: rollout.wave + 1,
         settled: rollout.settled,
         next: next(rollout, rollout.tally, now),

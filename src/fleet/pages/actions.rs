@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
 use super::choice::{self, For};
-use super::fields::{Fields, encoded, local, query};
+use super::fields::{Fields, local, query};
 use super::fleet::releases;
 use super::layout::{self, Place};
 use super::parts::{counted, csrf, named, short};
@@ -78,7 +78,7 @@ pub(super) async fn page(
     Path((fleet, action)): Path<(String, String)>,
 ) -> Result<Response, Trouble> {
     let action = Action::of(&action)?;
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let step = Step { visitor: &visitor, fleet: &fleet, fields: &fields, action };
     let content = if step.has_no_devices() {
         step.nothing_chosen()
@@ -100,7 +100,7 @@ pub(super) async fn act(
     Path((fleet, action)): Path<(String, String)>,
 ) -> Result<Response, Trouble> {
     let action = Action::of(&action)?;
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let step = Step { visitor: &visitor, fleet: &fleet, fields: &fields, action };
     if step.has_no_devices() {
         return Ok(step.shown(&step.nothing_chosen()));

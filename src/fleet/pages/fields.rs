@@ -1,5 +1,10 @@
 //! Reads the fields of a form or of a query, and writes queries. Pure.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// All but the characters that have no meaning in any part of a URL (RFC 3986, unreserved).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The fields of a form, in its order. A name may occur several times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
@@ -7,12 +12,7 @@ pub(super) struct Fields(Vec<(String, String)>);
 impl Fields {
     /// Parses `application/x-www-form-urlencoded`. What is not UTF-8 is replaced.
     pub(super) fn parse(text: &str) -> Self {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        let pair = |pair: &str| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
-        };
-        Self(pairs.map(pair).collect())
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// Returns the first value of a name, unless it is blank.
@@ -45,39 +45,7 @@ pub(super) fn query<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) ->
 
 /// Percent-encodes a text for any part of a URL.
 pub(super) fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(byte.into()),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digits = || {
-            let mut ahead = rest.clone();
-            let (high, low) =
-                (char::from(ahead.next()?).to_digit(16)?, char::from(ahead.next()?).to_digit(16)?);
-            Some((u8::try_from(high * 16 + low).ok()?, ahead))
-        };
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => match digits() {
-                Some((decoded, ahead)) => {
-                    bytes.push(decoded);
-                    rest = ahead;
-                }
-                None => bytes.push(byte),
-            },
-            _ => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 /// Returns an address of this server to go on to, if it is nothing else: a path, with a query.

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
 use super::device_table;
-use super::fields::{Fields, encoded, query};
+use super::fields::{Fields, query};
 use super::layout::{self, Place};
 use super::parts::{age, command, commit, counted, icon, phase_tone, sign};
 use super::query::TableQuery;
@@ -21,7 +21,7 @@ pub(super) async fn page(
     Extension(fields): Extension<Fields>,
     Path(fleet): Path<String>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let asked = TableQuery::of(&fields);
     let rows = rows(&visitor, &fleet, &asked).await;
     let rollout = open_rollout(&visitor, &fleet).await;

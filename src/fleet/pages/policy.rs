@@ -24,7 +24,7 @@ pub(super) async fn page(
     Extension(fields): Extension<Fields>,
     Path(fleet): Path<String>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let back = local(fields.get("back")).unwrap_or_else(|| format!("/fleets/{}", fleet.number));
     let Some(release) = fields.get("release") else {
         let content = menu(&visitor, &fleet, &back, None).await?;

@@ -20,7 +20,7 @@ pub(super) async fn page(
     Extension(fields): Extension<Fields>,
     Path((fleet, release)): Path<(String, String)>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let found = visitor.get::<ReleaseDetail>(&address(&fleet, &release)).await?;
     let content = match fields.get("do") {
         Some(act) => confirm(&visitor, &fleet, &found, act, None)?,
@@ -166,7 +166,7 @@ pub(super) async fn act(
     Extension(fields): Extension<Fields>,
     Path((fleet, release)): Path<(String, String)>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let (act, etag, address) = (fields.text("do"), fields.get("etag"), address(&fleet, &release));
     let patch = match act.as_str() {
         "finalize" => Some(PatchRelease { is_final: Some(true), ..PatchRelease::default() }),

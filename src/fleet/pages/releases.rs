@@ -4,7 +4,6 @@ use axum::extract::{Extension, Path};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
-use super::fields::encoded;
 use super::fleet::releases;
 use super::layout::{self, Place};
 use super::parts::{age, command, commit, counted, flags, grouped};
@@ -20,7 +19,7 @@ pub(super) async fn page(
     Extension(visitor): Extension<Visitor>,
     Path(fleet): Path<String>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let releases = releases(&visitor, fleet.number).await?;
     let content = html! {
         div.page-head {

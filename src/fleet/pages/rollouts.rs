@@ -6,14 +6,13 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::fields::{Fields, encoded};
+use super::fields::Fields;
 use super::layout::{self, Place};
 use super::parts::{age, command, commit, csrf, moment, phase_tone, sign};
 use super::rollout_picture::waves;
 use super::site::Visitor;
 use super::trouble::Trouble;
 use crate::fleet::access::Permission;
-use crate::fleet::rollout::Pause;
 use crate::model::text::one_line;
 use crate::wire::operator_api::{Code, FleetView, Nothing, RolloutView};
 
@@ -48,7 +47,7 @@ pub(super) async fn page(
     Extension(fields): Extension<Fields>,
     Path(fleet): Path<String>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let mut rollouts =
         visitor.get::<Vec<RolloutView>>(&format!("/fleets/{}/rollouts", fleet.number)).await?.value;
     rollouts.reverse();
@@ -101,16 +100,9 @@ fn shown(visitor: &Visitor, fleet: &FleetView, rollout: &RolloutView) -> Markup 
 
 /// A rollout that waits for an approval or a webhook is approved, and any other one that is paused is resumed.
 fn is_apt(act: &str, rollout: &RolloutView) -> bool {
-    let why = rollout.why.as_deref().unwrap_or_default();
-    // These are words of this server. What a webhook answered comes after them.
-    let waits_for_approval = match rollout.phase.as_str() {
-        "paused" => why == Pause::Approval.to_string(),
-        "running" => why.starts_with("wave ") && why.contains(" waits for webhook "),
-        _ => false,
-    };
     match act {
-        "approve" => waits_for_approval,
-        "resume" => !waits_for_approval,
+        "approve" => rollout.waits_for.is_some(),
+        "resume" => rollout.waits_for.is_none(),
         _ => true,
     }
 }
@@ -200,7 +192,7 @@ pub(super) async fn act(
     Extension(fields): Extension<Fields>,
     Path(fleet): Path<String>,
 ) -> Result<Response, Trouble> {
-    let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&fleet))).await?.value;
+    let fleet = visitor.fleet(&fleet).await?;
     let current = format!("/fleets/{}/rollouts/current", fleet.number);
     let act = fields.text("do");
     let found = ACTS.into_iter().find(|(word, ..)| *word == act);

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
+use super::fields::encoded;
 use super::session::Sessions;
 use super::trouble::Trouble;
 use crate::fleet::access::{By, Permission};
@@ -25,7 +26,7 @@ use crate::fleet::in_progress::InProgress;
 use crate::fleet::operator_api::{self, IDEMPOTENCY_KEY, OfPage};
 use crate::fleet::secret;
 use crate::listen::Admitted;
-use crate::wire::operator_api::{ErrorView, NEXT_PAGE};
+use crate::wire::operator_api::{ErrorView, FleetView, NEXT_PAGE};
 
 /// Most streams of events at once. A page without one asks now and then.
 const STREAMS: usize = 64;
@@ -96,6 +97,11 @@ impl Visitor {
     /// Reads something. `path` is below `/api/v1`, with its query.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Got<T>, Trouble> {
         self.ask(Method::GET, path, None, None).await
+    }
+
+    /// Reads a fleet by its name or number.
+    pub(super) async fn fleet(&self, fleet: &str) -> Result<FleetView, Trouble> {
+        Ok(self.get::<FleetView>(&format!("/fleets/{}", encoded(fleet))).await?.value)
     }
 
     /// Acts. With an ETag only if the thing is still as it was shown.

@@ -98,11 +98,13 @@ impl Rollout {
         self.question = None;
     }
 
-    /// Goes on, although it was paused or halted. A webhook is asked again, because its answer may be old.
+    /// Goes on, although it was paused or halted. A webhook is asked again for a wave that has not begun,
+    /// because its answer may be old.
     pub fn resume(&mut self, now: Timestamp) {
         self.phase = Phase::Running;
         self.question = None;
-        self.confirmed = self.confirmed.filter(|wave| *wave <= self.wave);
+        let begun = (self.wave > 0 || self.tally.exposed() > 0).then_some(self.wave);
+        self.confirmed = self.confirmed.zip(begun).map(|(confirmed, begun)| confirmed.min(begun));
         self.waived = Some(self.wave);
         self.settled = None;
         self.resumed = Some(now);

@@ -5,8 +5,8 @@ use crate::model::Step;
 use super::{Checked, is_of};
 
 impl Checked<'_> {
-    /// Returns `true` if the step belongs to the way back from a trial that was cut off. A refused app takes no other, except those
-    /// that an operator orders.
+    /// Returns `true` if the step belongs to the rollback of a trial that was interrupted. A refused app takes no other
+    /// steps, except those that an operator orders.
     pub(super) fn is_way_back(&self) -> bool {
         let is_accepted_spec = |container| self.find(container).map(|seen| is_of(self.accepted, seen));
         let is_back = match self.step {

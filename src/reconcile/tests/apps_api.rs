@@ -22,6 +22,10 @@ async fn web(lab: &Lab) -> ObservedService {
     services.into_iter().find(|s| s.service.as_str() == "web").unwrap()
 }
 
+fn starts(lab: &Lab) -> usize {
+    lab.engine.calls().iter().filter(|call| call.starts_with("start ")).count()
+}
+
 fn restart() -> Order {
     let service = OfService { app: None, service: "web".into() };
     Order::Restart { service, is_forced: false }
@@ -98,10 +102,34 @@ async fn all_services_of_an_app_are_started_again() {
     let lab = Lab::new();
     lab.deliver(target(1));
     lab.pass(60).await;
-    let starts = |lab: &Lab| lab.engine.calls().iter().filter(|call| call.starts_with("start ")).count();
     let before = starts(&lab);
     let answer = lab.order(Order::RestartApp { app: app_id("app"), is_forced: false }).await;
     assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
     lab.pass(60).await;
     assert_eq!((starts(&lab), lab.runs().await.as_str()), (before + 2, "db@1 web@1"));
+}
+
+/// Once removed, it could not be created again.
+#[tokio::test(start_paused = true)]
+async fn a_container_of_a_refused_app_keeps_its_old_key() {
+    let lab = Lab::new();
+    lab.host.inside().device.supervisor_port = Some(48484);
+    lab.deliver(asking(1));
+    lab.pass(60).await;
+    let before = web(&lab).await;
+    let mut refused = asking(1);
+    let refusals = vec![Refusal { path: "services.web.pid".into(), why: "not supported".into() }];
+    let app = RefusedApp { name: "demo".into(), release: "2".into(), refusals };
+    refused.apps.insert(app_id("app"), TargetApp::Refused(app));
+    lab.deliver(refused);
+    lab.pass(60).await;
+    let key = ApiKey { id: "x".into(), secret: "y".into() };
+    let (app, service) = (app_id("app"), ServiceName::parse("web").unwrap());
+    assert!(matches!(lab.order(Order::NewKey { app, service, key }).await, Answer::Done(_)));
+    let started = starts(&lab);
+    assert!(matches!(lab.order(restart()).await, Answer::Done(_)));
+    lab.pass(60).await;
+    assert_eq!((lab.runs().await.as_str(), starts(&lab)), ("db@1 web@1", started + 1));
+    let after = web(&lab).await;
+    assert_eq!((after.container, after.introduced), (before.container, before.introduced));
 }

@@ -128,7 +128,7 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     check_addresses(&contents, form, &mut notes);
     ranges::check(&contents.networks, &mut notes);
     shared::depend(&mut contents.services);
-    if repeated::is_accepted(&contents, &mut notes) {
+    if repeated::check(&contents, &mut notes) {
         shared::hashes(&mut contents);
     }
     update::strategies(&mut contents.services, &mut notes);

@@ -10,8 +10,8 @@ use crate::model::{MountSource, NetworkMode, NetworkName, NetworkSpec, VolumeNam
 /// Most bytes of the configs of networks and volumes, each counted once for every service that uses it.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Returns `true`, or refuses a release whose services repeat too much.
-pub(super) fn is_accepted(contents: &Contents, notes: &mut Notes) -> bool {
+/// Refuses a release whose services repeat too much. Returns `false` then.
+pub(super) fn check(contents: &Contents, notes: &mut Notes) -> bool {
     let networks: BTreeMap<&NetworkName, usize> =
         contents.networks.iter().map(|(name, spec)| (name, of_network(spec))).collect();
     let volumes: BTreeMap<&VolumeName, usize> =

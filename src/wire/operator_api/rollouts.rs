@@ -33,6 +33,9 @@ pub struct RolloutView {
     pub phase: String,
     /// Why it does not run, or which webhook holds its next wave.
     pub why: Option<String>,
+    /// What its next wave waits for besides devices: `approval` or `webhook`.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Number of the last wave that has begun, from 1.
     pub wave: usize,
     /// Since when enough devices of the waves so far have accepted the release.

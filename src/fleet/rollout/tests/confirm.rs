@@ -92,3 +92,34 @@ fn nothing_is_asked_while_the_window_is_closed_or_the_rollout_pauses() {
     story.decide();
     assert!(story.rollout.question.is_some());
 }
+
+/// A person resumes it perhaps days later, when the answer holds no more.
+#[test]
+fn after_a_resume_the_webhook_is_asked_again() {
+    let mut story = Story::new(CONFIRMED, 4);
+    story.decide();
+    story.rollout.confirm();
+    story.rollout.phase = Phase::Paused { why: Pause::Person { who: "anna".into() } };
+    story.rollout.resume(story.now);
+    let asked = |story: &Story| story.rollout.question.as_ref().map(|question| question.wave);
+    story.decide();
+    assert_eq!((exposed(&story), asked(&story)), (0, Some(0)));
+    story.rollout.confirm();
+    story.decide();
+    story.decide();
+    assert_eq!((exposed(&story), asked(&story)), (2, None));
+    story.all_exposed(Stands::OnTarget);
+    story.decide();
+    story.wait(10);
+    story.decide();
+    assert_eq!(asked(&story), Some(1));
+    story.rollout.confirm();
+    story.rollout.phase = Phase::Paused { why: Pause::Person { who: "anna".into() } };
+    story.rollout.resume(story.now);
+    // The wave that has begun goes on, and the next one is asked for once it has soaked again.
+    story.decide();
+    assert_eq!((exposed(&story), asked(&story)), (2, None));
+    story.wait(10);
+    story.decide();
+    assert_eq!((story.rollout.wave, asked(&story)), (0, Some(1)));
+}
