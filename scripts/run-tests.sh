@@ -25,6 +25,8 @@ lanes=(
 others="hostile systemd"
 # Most tests of a device wait at any time, so more of them run than there are processors.
 device_threads=4
+# A lane that takes longer hangs: it is ended, and what it printed names the tests that were running. In seconds.
+lane_limit=${COTTER_LANE_LIMIT:-2400}
 
 log=$(mktemp -d)
 declare -A lane_of=()
@@ -44,7 +46,8 @@ cargo test --locked --no-run --quiet
 start() {
     local name=$1
     shift
-    setsid "$@" >"$log/$name" 2>&1 </dev/null &
+    # Not in the foreground, so that `timeout` ends the whole group.
+    setsid timeout --kill-after=30 "$lane_limit" "$@" >"$log/$name" 2>&1 </dev/null &
     lane_of[$!]=$name
 }
 
@@ -70,6 +73,14 @@ start rest nice -n 10 sh -c 'cargo test --locked --no-fail-fast "$@"; status=$?;
 # The failed tests in the output of lane $1, as filters of cargo.
 failed_tests() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log/$1"; }
 
+# The tests in the output of lane $1 that were said to run for long and have no result.
+unfinished_tests() {
+    local name
+    sed -n 's/^test \(.*\) has been running for over .*$/\1/p' "$log/$1" | sort -u | while read -r name; do
+        grep -qE "^test $name( - should panic)? \.\.\. " "$log/$1" || printf '%s ' "$name"
+    done
+}
+
 # Lane $1 once more, only with what failed. A test that then passes depends on something else than the code: on a busy machine,
 # or on an engine with an own mind. It is named at the end, with its first failure above. Many failures are none of that kind.
 passes_alone() {
@@ -84,6 +95,7 @@ passes_alone() {
 }
 
 failed=()
+hung=()
 unsteady=()
 begun=$SECONDS
 while [ ${#lane_of[@]} -gt 0 ]; do
@@ -93,11 +105,18 @@ while [ ${#lane_of[@]} -gt 0 ]; do
     unset "lane_of[$pid]"
     cat "$log/$name"
     say "tests $name: $((SECONDS - begun)) s, status $status"
+    if [ "$status" = 124 ] || [ "$status" = 137 ]; then
+        say "tests $name: ended after $lane_limit s; begun and not finished: $(unfinished_tests "$name")"
+        hung+=("$name")
+    fi
     [ "$status" = 0 ] || failed+=("$name")
 done
 still=()
 for name in "${failed[@]}"; do
-    [ "$name" != beside ] && passes_alone "$name" || still+=("$name")
+    case " beside ${hung[*]} " in
+        *" $name "*) still+=("$name") ;;
+        *) passes_alone "$name" || still+=("$name") ;;
+    esac
 done
 [ ${#unsteady[@]} = 0 ] || say "UNSTEADY, failed once and passed alone: ${unsteady[*]}"
 [ ${#still[@]} = 0 ] || die "tests failed in: ${still[*]} (see above)"
