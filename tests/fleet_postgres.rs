@@ -233,7 +233,9 @@ async fn what_one_server_does_is_seen_by_the_devices_of_the_other() {
     b.register(&key, 2).await;
     assert_eq!(b.poll(2, None, 0).await.0, 200);
     let seen = async {
-        while a.get(&format!("/devices/{}", uuid(2))).await["last_seen"].is_null() {
+        // Until the other server has read the registration, it does not know the device.
+        let path = format!("/devices/{}", uuid(2));
+        while a.act(Method::GET, &path, &json!({})).await.unwrap().1["last_seen"].is_null() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };

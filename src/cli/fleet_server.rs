@@ -114,7 +114,7 @@ struct Serve {
     /// File with the password of the database
     #[arg(long, env = "COTTER_FLEET_STORE_PASSWORD_FILE", value_name = "FILE")]
     store_password_file: Option<PathBuf>,
-    /// Whose logs are taken: of devices that somebody asks for, of all (on), or of none (off) [default: asked]
+    /// Whose logs are taken: of devices that an operator asks for, of all (on), or of none (off) [default: asked]
     #[arg(long, env = "COTTER_FLEET_LOGS", value_name = "asked|on|off")]
     logs: Option<String>,
     /// Most disk space for logs of devices, in MiB [default: 256]

@@ -146,7 +146,7 @@ async fn the_second_of_two_people_sees_that_the_first_was_faster() {
     first.click_text("Pin fleet").await;
     first.until_text("greenhouse is pinned to 2b3c4d5.").await;
     second.click_text("Pin fleet").await;
-    second.until_text("Somebody else was faster").await;
+    second.until_text("Another user changed this first").await;
     second.until_text("Now the fleet is pinned to 2b3c4d5").await;
     assert_eq!(scene.poll(&devices[0]).await.0, GOOD);
     second.click_text("Look at my choice again").await;

@@ -307,7 +307,7 @@ impl Step<'_> {
                 a.button href=(self.back()) data-close { "Leave it" }
             }
         };
-        Ok(self.panel(&html! { "Somebody else was faster" }, &content))
+        Ok(self.panel(&html! { "Another user changed this first" }, &content))
     }
 }
 

@@ -180,7 +180,7 @@ async fn refused(
         format!("/fleets/{}/policy?{}", fleet.number, query([("release", release), ("back", back.as_str())]));
     let content = html! {
         section.card.panel data-panel {
-            h1 #dialog-title { "Somebody else was faster" }
+            h1 #dialog-title { "Another user changed this first" }
             (layout::failure(&trouble.as_changed("fleet")))
             p {
                 "Now the fleet "

@@ -144,4 +144,6 @@ fn a_question_is_asked_once_at_a_time_and_its_answer_is_of_that_question() {
     paused.question = Some(Question { wave: 2, since: at(0), asked: 0, next: at(0), why: None });
     put(&mut world, paused, at(10));
     assert!(world.ask_webhook(1, 1, at(11)).is_none());
+    let asked = world.rollout(1).unwrap().as_ref().clone();
+    assert_eq!(world.answer_webhook(&asked, Ok(()), at(12)), [], "an answer that comes after the pause");
 }
