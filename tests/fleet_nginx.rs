@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nginx::{FLEET, block, blocks, certificates, find, free_port, localized, replaced, start_nginx, tunnel};
 use reqwest::{Client, Method};
@@ -175,9 +175,12 @@ impl Operator {
 
     /// An act that no failure of one server may refuse. The limit of the page for one address is no failure.
     async fn acts(&self, path: &str, body: &Value) {
+        let begun = Instant::now();
         loop {
             match self.act(path, body, None).await {
-                (429, _) => tokio::time::sleep(Duration::from_millis(100)).await,
+                (429, _) if begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await
+                }
                 (status, answer) => {
                     assert!((200..300).contains(&status), "{path} {body}: {status} {answer}");
                     return;
@@ -389,10 +392,16 @@ async fn a_server_that_lost_the_database_costs_no_act_and_no_poll() {
     let operator = site.operator();
     operator.release(1).await;
     // Without an etag a server answers with what it has, which may be a second old.
-    let (mut etag, mut first) = (String::new(), None);
-    while first != Some(1) {
-        (_, etag, first) = device.poll(None, 0).await;
-    }
+    let first_release = async {
+        loop {
+            let (_, etag, release) = device.poll(None, 0).await;
+            if release == Some(1) {
+                return (etag, release);
+            }
+        }
+    };
+    let (etag, first) =
+        tokio::time::timeout(PATIENCE, first_release).await.expect("the device gets release 1");
 
     // The database of one server cannot be reached: nginx asks the other one.
     site.wall.silence();
@@ -404,7 +413,9 @@ async fn a_server_that_lost_the_database_costs_no_act_and_no_poll() {
     all(operators).await;
     operator.release(2).await;
     let (mut etag, mut has) = (etag, first);
+    let begun = Instant::now();
     while has != Some(2) {
+        assert!(begun.elapsed() < PATIENCE, "the device has {has:?}");
         let (status, new, release) = device.poll(Some(&etag), 1).await;
         assert!(matches!(status, 200 | 304), "{status}");
         if status == 200 {
@@ -447,7 +458,9 @@ async fn an_act_whose_server_ends_before_it_answers_is_repeated_and_done_once() 
         sequence += 1;
         let (operator, release) = (operator.clone(), Operator::new_release(sequence));
         let act = tokio::spawn(async move { operator.act("/fleets/lab/releases", &release, None).await });
+        let begun = Instant::now();
         while !act.is_finished() && !site.wall.is_silent() {
+            assert!(begun.elapsed() < PATIENCE, "act {sequence} has no end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if !act.is_finished() {
