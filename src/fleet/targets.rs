@@ -3,12 +3,13 @@
 //! being sent and for the most recent ones.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
+use super::locks::locked;
 use super::policy::{Device, Fleet, Release, VariableDigest, VariableLevels, World};
 use super::render::{self, Frame, RenderedApp};
 
@@ -110,7 +111,7 @@ impl Targets {
     pub(super) fn of(&self, device: &Device, world: &World) -> serde_json::Result<Wanted> {
         let parts = Parts::of(device, world)?;
         let frame = render::frame(device, parts.fleet, self.poll_interval)?;
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = locked(&self.apps);
         let (length, hash) = match apps.known(parts) {
             Some(known) => (known.length, known.hash),
             None => {
@@ -133,7 +134,7 @@ impl Targets {
         world: &World,
     ) -> serde_json::Result<(Body, usize)> {
         let parts = Parts::of(device, world)?;
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = locked(&self.apps);
         let kept = apps.known(parts).and_then(|known| known.json.upgrade());
         let app = match kept {
             Some(app) => app,
