@@ -348,7 +348,7 @@ impl Records {
     fn is_outdated(&self, world: &World, device: &Device) -> bool {
         let account = world.reported(&device.uuid).account.as_ref();
         let Some(etag) = account.and_then(|account| account.etag.as_deref()) else { return false };
-        self.targets.of(device, world).is_ok_and(|wanted| !render::is_same(etag, wanted.etag()))
+        self.targets.is_current(etag, device, world).is_ok_and(|is_current| !is_current)
     }
 
     /// Writes to the disk when each device polled last.
