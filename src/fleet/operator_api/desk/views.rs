@@ -25,7 +25,7 @@ impl Desk {
     }
 
     /// Returns the id of its token.
-    pub(in crate::fleet::operator_api) fn token(&self) -> &str {
+    pub(in crate::fleet::operator_api) fn token_id(&self) -> &str {
         &self.order.caller.by.id
     }
 
