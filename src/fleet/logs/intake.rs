@@ -107,8 +107,8 @@ impl Intake {
         lines.waiting = 0;
         let mut kept = Vec::with_capacity(taken.len());
         for line in taken {
-            match kept_line(&line, &name, now)? {
-                Some((service, json)) => kept.push(Line { fleet, service, json }),
+            match kept_line(&line, fleet, &name, now)? {
+                Some(line) => kept.push(line),
                 None => dropped += 1,
             }
         }
@@ -135,12 +135,13 @@ impl Intake {
     }
 }
 
-/// Returns the service of a line, and its JSON; `None` for one with wrong types, which balena's API drops, too.
+/// Returns a line as it is kept; `None` for one with wrong types, which balena's API drops, too.
 fn kept_line(
     json: &[u8],
+    fleet: u64,
     name: impl Fn(u64) -> Option<String>,
     now: Timestamp,
-) -> Result<Option<(Option<String>, Vec<u8>)>, BadStream> {
+) -> Result<Option<Line>, BadStream> {
     let Ok(line) = serde_json::from_slice::<StreamedLine>(json) else {
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok();
         return if is_json { Ok(None) } else { Err(BadStream::NotJson) };
@@ -156,7 +157,7 @@ fn kept_line(
     };
     let Ok(mut json) = serde_json::to_vec(&kept) else { return Ok(None) };
     json.push(b'\n');
-    Ok(Some((service, json)))
+    Ok(Some(Line { fleet, service, json }))
 }
 
 impl Lines {

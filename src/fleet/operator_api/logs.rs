@@ -75,7 +75,9 @@ pub(super) async fn show(
         return Err(ApiError::with_remedy(Code::BadRequest, "this server takes no logs of devices", remedy));
     }
     let following = match which.follow {
-        true => Some(logs.follow(desk.token_id()).map_err(|why| ApiError::too_many_follow(&desk.who(), why))?),
+        true => {
+            Some(logs.follow(desk.token_id()).map_err(|why| ApiError::too_many_follow(&desk.who(), why))?)
+        }
         false => None,
     };
     let shelf = logs.shelf(&uuid);
