@@ -162,22 +162,25 @@ async fn an_act_on_another_state_than_the_expected_one_changes_nothing() {
 #[tokio::test]
 async fn of_two_operators_at_once_one_acts_and_the_other_is_told() {
     let site = Site::open().await;
-    for round in 0..10 {
-        let etag = site.etag("/fleets/lab").await;
-        let pins = (0..8).map(|n| {
-            let name = format!("lab-{round}-{n}");
-            let (etag, site) = (etag.clone(), &site);
-            async move {
-                site.ask(Method::POST, "/fleets/1/rename", &[("If-Match", &etag)], json!({ "name": name }))
-                    .await
-            }
-        });
-        let answers = join_all(pins).await;
-        let done: Vec<_> = answers.iter().filter(|(status, ..)| *status == 200).collect();
-        let told: Vec<_> = answers.iter().filter(|(status, ..)| *status == 412).collect();
-        assert_eq!((done.len(), told.len()), (1, 7), "{answers:?}");
-        assert!(told.iter().all(|(_, now, _)| *now == done[0].1), "each is told the state after the act");
-        site.desk.did(Method::POST, "/fleets/1/rename", json!({ "name": "lab" })).await;
+    let device = format!("/devices/{DEVICE}");
+    // What is expected of a fleet and of a device is compared in the act itself, where no other act comes between.
+    for (read, path) in [("/fleets/1", "/fleets/1/rename"), (&device, &format!("{device}/rename"))] {
+        for round in 0..10 {
+            let etag = site.etag(read).await;
+            let renames =
+                (0..8).map(|n| {
+                    let name = format!("name-{round}-{n}");
+                    let (etag, site) = (etag.clone(), &site);
+                    async move {
+                        site.ask(Method::POST, path, &[("If-Match", &etag)], json!({ "name": name })).await
+                    }
+                });
+            let answers = join_all(renames).await;
+            let done: Vec<_> = answers.iter().filter(|(status, ..)| *status == 200).collect();
+            let told: Vec<_> = answers.iter().filter(|(status, ..)| *status == 412).collect();
+            assert_eq!((done.len(), told.len()), (1, 7), "{path}: {answers:?}");
+            assert!(told.iter().all(|(_, now, _)| *now == done[0].1), "each is told the state after the act");
+        }
     }
     site.desk.close().await;
 }

@@ -16,6 +16,8 @@
 #[path = "support/nginx.rs"]
 mod nginx;
 mod support;
+#[path = "support/upload.rs"]
+mod upload;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,19 +33,21 @@ use serde_json::{Value, json};
 use support::{FleetServer, Postgres, Program, Wall, eventually, number};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use upload::{Upload, until, upload};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What nginx is told about the servers with these addresses: docs/server.md with the blocks of docs/postgresql.md.
 fn sites(addresses: [&str; 2]) -> String {
     let parts = blocks("docs/postgresql.md", "nginx");
-    let [top, devices, operators] = parts.as_slice() else { panic!("three blocks of nginx: {parts:?}") };
+    let [top, devices, logs, operators] = parts.as_slice() else { panic!("four blocks of nginx: {parts:?}") };
     let alone = "        proxy_pass http://127.0.0.1:7300;\n";
     let page = block("docs/server.md", "nginx");
-    assert_eq!(page.matches(alone).count(), 2, "one in each location");
-    let page = page.replacen(alone, devices, 1).replacen(alone, operators, 1);
+    assert_eq!(page.matches(alone).count(), 3, "one in each location");
+    let page = page.replacen(alone, devices, 2).replacen(alone, operators, 1);
     let (before, api) = page.split_once("location / {").unwrap();
-    assert!(before.contains(devices) && api.contains(operators), "each in its location");
+    assert!(before.matches(devices).count() == 2 && api.contains(operators), "each in its location");
+    let page = replaced(&page, "    location / {", &format!("{logs}\n    location / {{"));
     let top = replaced(top, "10.0.0.11:7300", addresses[0]);
     replaced(&top, "10.0.0.12:7300", addresses[1]) + &replaced(&page, "127.0.0.1:5000", "127.0.0.1:9")
 }
@@ -196,6 +200,27 @@ impl Operator {
         (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
     }
 
+    /// Imports a file, whatever its size.
+    async fn import(&self, file: String) -> (u16, String) {
+        let request = self.client.post(format!("{}/api/v1/import", self.url)).bearer_auth(&self.token);
+        let answer = request.header("Content-Type", "application/jsonl").body(file).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Follows the logs of a device.
+    async fn logs(&self, device: u64) -> reqwest::Response {
+        let url = format!("{}/api/v1/devices/{}/logs?follow=true", self.url, uuid(device));
+        loop {
+            let answer = self.client.get(&url).bearer_auth(&self.token).send().await.unwrap();
+            match answer.status().as_u16() {
+                200 => return answer,
+                // The device has registered at the other server a moment ago.
+                404 => tokio::time::sleep(Duration::from_millis(100)).await,
+                status => panic!("{status}"),
+            }
+        }
+    }
+
     async fn release(&self, sequence: u64) {
         self.acts("/fleets/lab/releases", &Self::new_release(sequence)).await;
     }
@@ -266,6 +291,12 @@ impl Device {
             }
         }
     }
+}
+
+/// A stream of logs that stays open.
+fn log_stream(device: &Device) -> Upload {
+    let url = format!("{}/device/v2/{}/log-stream", device.url, uuid(device.number));
+    upload(device.client.post(url).bearer_auth(key_of(device.number)))
 }
 
 fn uuid(device: u64) -> String {
@@ -482,4 +513,30 @@ async fn an_act_whose_server_ends_before_it_answers_is_repeated_and_done_once() 
     assert_eq!((status, answer["release"]["commit"].as_str()), (201, Some(&*commit(sequence))), "{answer}");
     let acknowledged = (1..=sequence).map(commit).collect();
     assert_once(&site.servers[0], "create a release", &acknowledged);
+}
+
+/// What nginx would hold back or refuse without the lines of the page for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_come_line_by_line_and_a_large_import_is_taken() {
+    let Some(site) = Site::start().await else { return };
+    let operator = site.operator();
+    for number in 1..=2 {
+        let device = site.device(number).await;
+        let mut reader = operator.logs(number).await;
+        // The server that was asked for the logs is the one that takes them.
+        let stream = log_stream(&device);
+        for message in ["first", "second"] {
+            stream.line(message).await;
+            let seen = until(&mut reader, message).await;
+            assert!(seen.is_some() && !stream.answer.is_finished(), "{message}, while the stream is open");
+        }
+        assert_eq!(stream.end().await, 201);
+    }
+
+    // More than a megabyte, which is what nginx takes by itself. It is no import, and that is what the server says of it.
+    let (status, answer) = operator.import(format!("{}\n", "x".repeat(3 << 20))).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.contains("\"code\""), "the fleet server answers: {answer}");
+    let (status, _) = operator.import("x".repeat(17 << 20)).await;
+    assert_eq!(status, 413);
 }

@@ -252,7 +252,12 @@ async fn a_person_pauses_resumes_approves_and_aborts() {
     assert_eq!(paused["why"], "the next wave needs an approval");
     let (status, answer) = site.ask(Method::POST, "/fleets/lab/rollouts/current/resume", json!({})).await;
     assert_eq!(status, 409, "{answer}");
-    site.steer("approve").await;
+    let second = json!({ "wave": 2 });
+    let approve =
+        async || site.ask(Method::POST, "/fleets/lab/rollouts/current/approve", second.clone()).await;
+    assert_eq!((&paused["waits_for"], &paused["waits_for_wave"]), (&json!("approval"), &json!(2)));
+    assert_eq!(approve().await.0, 200);
+    assert_eq!(approve().await.1["error"]["rule"], "not_now", "an approval is for one wave");
     site.until("the second wave", |rollout| rollout["wave"] == 2).await;
     // The rate lets one device a day.
     let waiting: Vec<_> =

@@ -37,6 +37,20 @@ async fn site(dir: &TempDir) -> Desk {
 async fn no_error_and_no_record_has_what_was_sent() {
     let dir = TempDir::new().unwrap();
     let desk = site(&dir).await;
+    // A provisioning key of another server, and the URL of a webhook, whose path may be a secret.
+    let to = "https://fleet.example.com";
+    for (path, body) in [
+        ("/devices/migrate", json!({ "devices": [UUID], "order": "hunter2" })),
+        ("/devices/migrate", json!({ "devices": [UUID], "order": { "to": to, "fleet": "a", "hunter2": 1 } })),
+        ("/devices/migrate", json!({ "devices": [UUID], "dry_run": "hunter2" })),
+        ("/webhooks", json!({ "name": "ci", "url": ["https://a.example/hunter2"] })),
+        ("/webhooks", json!({ "name": "ci", "url": to, "allow_http": "https://a.example/hunter2" })),
+        ("/webhooks", json!({ "name": "ci", "https://a.example/hunter2": 1 })),
+        ("/webhooks", json!({ "name": "ci", "url": "https://anna:hunter2@a.example/" })),
+    ] {
+        let (status, answer) = desk.operate(Method::POST, path, body.clone()).await;
+        assert!(status == 400 && !answer.to_string().contains("hunter2"), "{body}: {answer}");
+    }
     for body in [
         json!({ "set": { "PIN": 4_711_471_147_u64 }, "secret": true }),
         json!({ "set": { "PW": ["hunter2"] }, "secret": true }),
@@ -56,7 +70,7 @@ async fn no_error_and_no_record_has_what_was_sent() {
         }
     }
     let trail = desk.did(Method::GET, "/audit", Value::Null).await;
-    assert!(trail.as_array().unwrap().len() >= 18);
+    assert!(trail.as_array().unwrap().len() >= 20);
     assert!(!trail.to_string().contains("hunter2") && !trail.to_string().contains("4711471147"));
     desk.close().await;
 }

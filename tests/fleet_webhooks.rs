@@ -117,6 +117,13 @@ impl Site {
         self.get(&format!("/fleets/{fleet}/rollouts/current")).await
     }
 
+    /// Approves a wave. Returns the status, and the message of a refusal.
+    async fn approve(&self, fleet: &str, body: Value) -> (u16, String) {
+        let path = format!("/fleets/{fleet}/rollouts/current/approve");
+        let (status, answer) = self.ask(Method::POST, &path, body).await;
+        (status, answer["error"]["message"].as_str().unwrap_or_default().to_owned())
+    }
+
     async fn steer(&self, fleet: &str, act: &str) -> Value {
         self.did(Method::POST, &format!("/fleets/{fleet}/rollouts/current/{act}"), json!({})).await
     }
@@ -203,7 +210,7 @@ async fn what_becomes_of_a_rollout_is_announced_signed_and_in_its_order() {
     site.start("lab", json!({ "waves": ["1 approve", "100%"], "soak": "0s", "observe": "0s" })).await;
     site.live_until(3, 1).await;
     site.until("the pause", async || all.kinds().contains("rollout.pause").then_some(())).await;
-    site.steer("lab", "approve").await;
+    assert_eq!(site.approve("lab", json!({ "wave": 2 })).await, (200, String::new()));
     site.live_until(3, 3).await;
     site.until("the end", async || (all.received().len() == 5 && !some.received().is_empty()).then_some(()))
         .await;
@@ -390,7 +397,18 @@ async fn whatever_else_a_webhook_answers_holds_the_wave_and_a_person_may_begin_i
     let (status, answer) = site.ask(Method::DELETE, "/webhooks/f0", Value::Null).await;
     assert_eq!((status, &answer["error"]["rule"]), (409, &json!("webhook_needed")), "{answer}");
     assert!(answer["error"]["message"].as_str().unwrap().contains("cotter rollout abort f0"), "{answer}");
-    let begun = site.steer("f0", "approve").await;
+    for (body, status, said) in [
+        (json!({ "wave": 1 }), 409, "waits for its webhook"),
+        (json!({ "wave": 2, "without_webhook": true }), 409, "another wave waits"),
+        (json!({ "wave": 0, "without_webhook": true }), 400, "waves are counted from 1"),
+        (json!({ "without_webhook": true }), 400, "wave"),
+        (json!({ "wave": 1, "without_webhook": true }), 200, ""),
+        (json!({ "wave": 1, "without_webhook": true }), 409, "it runs already"),
+    ] {
+        let (found, message) = site.approve("f0", body.clone()).await;
+        assert!(found == status && message.contains(said), "{body}: {found} {message}");
+    }
+    let begun = site.rollout("f0").await;
     assert_eq!((&begun["phase"], &begun["why"]), (&json!("running"), &Value::Null), "{begun}");
     let asked = receivers[0].1.received().len();
     site.steer("f1", "abort").await;
@@ -413,6 +431,35 @@ async fn whatever_else_a_webhook_answers_holds_the_wave_and_a_person_may_begin_i
     let listed = site.server.cli(&["rollout", "list"]);
     assert!(listed.contains("it answered 204") && listed.contains("aborted"), "{listed}");
     assert_eq!(receivers[0].1.received().len(), asked, "it is asked no more");
+}
+
+/// The second of two clicks, or of two equal commands, decides nothing more.
+#[tokio::test]
+async fn an_approval_overrules_no_webhook_and_is_for_no_other_wave() {
+    let site = Site::open(2).await;
+    let gate = Receiver::start(&[Say::Status(200, r#"{"proceed": true}"#), Say::Status(503, "not yet")]);
+    site.webhook("gate", &gate.url, json!({ "events": [] })).await;
+    let definition =
+        json!({ "waves": ["1 approve", "100%"], "soak": "0s", "observe": "0s", "confirm": "gate" });
+    site.start("lab", definition).await;
+    site.live_until(2, 1).await;
+    let paused = site.until_why("lab", "the next wave needs an approval").await;
+    assert_eq!((&paused["waits_for"], &paused["waits_for_wave"]), (&json!("approval"), &json!(2)));
+    let (status, message) = site.approve("lab", json!({ "wave": 2, "without_webhook": true })).await;
+    assert!(status == 409 && message.contains("for no webhook so far"), "{message}");
+    site.server.cli(&["rollout", "approve", "lab"]);
+    let held = site.until_why("lab", "wave 2 waits for webhook gate: it answered 503").await;
+    assert_eq!((&held["waits_for"], &held["waits_for_wave"]), (&json!("webhook"), &json!(2)));
+    // The same again, in all its forms.
+    for args in [&["rollout", "approve", "lab"][..], &["rollout", "approve", "lab", "--wave", "2"]] {
+        let out = site.server.try_cli(args);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains("--without-webhook"), "{said}");
+    }
+    assert_eq!(site.approve("lab", json!({ "wave": 2 })).await.0, 409);
+    assert_eq!(site.rollout("lab").await["wave"], 1, "the wave has not begun");
+    site.server.cli(&["rollout", "approve", "lab", "--without-webhook"]);
+    site.live_until(2, 2).await;
 }
 
 #[tokio::test]
@@ -456,6 +503,15 @@ async fn what_makes_no_sense_is_refused_and_no_secret_is_shown_twice() {
             answer["error"]["message"],
             format!("there is no webhook {name:?} for fleet lab; `cotter webhook list` shows them")
         );
+    }
+    // Whoever is on the way to it could say yes.
+    for (name, url, status) in [("far", "http://ci.example.com/", 409), ("near", "http://127.0.0.1:1/", 200)]
+    {
+        site.webhook(name, url, json!({ "allow_http": true })).await;
+        let body = json!({ "release": "2222new", "dry_run": true, "definition": { "waves": ["100%"], "confirm": name } });
+        let (found, answer) = site.ask(Method::POST, "/fleets/lab/rollouts", body).await;
+        assert_eq!(found, status, "{answer}");
+        assert!(found == 200 || answer["error"]["rule"] == "webhook_not_encrypted", "{answer}");
     }
     // Nobody but an admin sees them.
     site.did(Method::POST, "/users", json!({ "name": "ben" })).await;

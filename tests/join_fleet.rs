@@ -104,6 +104,12 @@ impl Desk {
         ["agent.d", "provisioning.key", "cloud-ca.pem", "state"].iter().any(|name| self.path(name).exists())
     }
 
+    /// Stops the agent as the unit would.
+    fn stop_agent(&self) {
+        let stopped = Command::new(self.path("bin/systemctl")).arg("disable").status();
+        assert!(stopped.expect("it runs").success());
+    }
+
     fn status(&self) -> Option<Value> {
         Some(unix_get(&self.path("run/status.sock"), "/v1/status")?.json())
     }
@@ -375,7 +381,7 @@ fn assert_refused(desk: &Desk, what: &str, words: &[&str], input: &str, code: i3
 
 #[test]
 fn a_device_joins_with_one_command_and_leaves_with_one() {
-    let desk = Desk::new();
+    let mut desk = Desk::new();
     desk.with_systemctl();
     let tls = Tls::start(desk.folder.path(), &desk.server.url);
     let endpoint = tls.url.clone();
@@ -441,11 +447,11 @@ fn a_device_joins_with_one_command_and_leaves_with_one() {
         (!desk.path("provisioning.key").exists()).then_some(())
     });
 
-    leaves(&desk, &uuid);
+    leaves(&mut desk, &endpoint, &uuid);
 }
 
 /// What is left, is told first, needs a yes, and is not what others wrote.
-fn leaves(desk: &Desk, uuid: &str) {
+fn leaves(desk: &mut Desk, endpoint: &str, uuid: &str) {
     desk.write("agent.d/60-mine.toml", "[update]\nsoak = \"1s\"\n");
     let before = desk.read("agent.toml");
     let unit = ["--unit", "join-test.service"];
@@ -454,6 +460,7 @@ fn leaves(desk: &Desk, uuid: &str) {
     for line in [
         "  the unit join-test.service is stopped and disabled".to_owned(),
         format!("  the identity {uuid} is removed; it joins as a new device after that"),
+        format!("  its record at {endpoint} is deleted, if that is a Cotter fleet server"),
         "  DIR/agent.d/50-join.toml is removed".to_owned(),
         "  DIR/cloud-ca.pem is removed".to_owned(),
         "nothing was changed: this was a dry run".to_owned(),
@@ -471,9 +478,33 @@ fn leaves(desk: &Desk, uuid: &str) {
     assert!(said.contains("an agent still runs with these settings; stop it first"), "{said}");
     assert!(desk.path("agent.d/50-join.toml").exists());
 
-    let (code, said) = desk.cotter(&[&["leave", "--yes"][..], &unit].concat(), "");
+    // What a power cut right after the server has deleted the device leaves.
+    let copy = |from: &str, to: &str| {
+        let (from, to) = (desk.path(from), desk.path(to));
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs").success());
+    };
+    let (code, said) = desk.cotter(&[&["leave", "--dry-run"][..], &unit].concat(), "");
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains(&format!("`cotter device delete {uuid}` removes it")), "{said}");
+    desk.stop_agent();
+    for (from, to) in [("state", "state.cut"), ("agent.d", "agent.d.cut"), ("cloud-ca.pem", "cloud-ca.cut")] {
+        copy(from, to);
+    }
+    let leave = || desk.cotter(&[&["leave", "--yes"][..], &unit].concat(), "");
+    let (code, said) = leave();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("deleted device {uuid} at {endpoint}\n")), "{said}");
+    assert_eq!(desk.devices().len(), 0, "the server has no record of it any more");
+    for (from, to) in
+        [("state.cut/.", "state"), ("agent.d.cut/.", "agent.d"), ("cloud-ca.cut", "cloud-ca.pem")]
+    {
+        copy(from, to);
+    }
+    let (code, said) = leave();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("deleted device {uuid} at {endpoint}\n")), "{said}");
+    let trail = desk.server.cli(&["audit", "--by", "device", "--json"]);
+    let act: Value = serde_json::from_str(trail.trim()).expect("one record");
+    assert_eq!((&act["what"], &act["things"][0]["id"]), (&"delete a device".into(), &uuid.into()), "{trail}");
     assert!(said.contains("this device has left its cloud"), "{said}");
     assert!(desk.read("systemctl.log").ends_with("disable --quiet --now -- join-test.service\n"));
     assert!(!desk.path("agent.d/50-join.toml").exists() && !desk.path("cloud-ca.pem").exists());
@@ -501,7 +532,7 @@ fn leaves(desk: &Desk, uuid: &str) {
     );
     let again = desk.status().expect("it runs")["device"]["uuid"].clone();
     assert_ne!(again, uuid);
-    assert_eq!(desk.devices().len(), 2);
+    assert_eq!(desk.devices().len(), 1);
 
     // Kept, the identity is that of the same device.
     let (code, said) = desk.cotter(&[&["leave", "--yes", "--keep-identity"][..], &unit].concat(), "");
@@ -510,7 +541,15 @@ fn leaves(desk: &Desk, uuid: &str) {
         desk.cotter(&[&["join", "URL", "--fleet", "greenhouse", "--key", "KEY"][..], &unit].concat(), "");
     assert_eq!(code, 0, "{said}");
     assert_eq!(desk.status().expect("it runs")["device"]["uuid"], again);
-    assert_eq!(desk.devices().len(), 2);
+    assert_eq!(desk.devices().len(), 1);
+
+    // A server that cannot be reached keeps no device, and the command says what is left to do.
+    desk.server.stop();
+    let (code, said) = desk.cotter(&[&["leave", "--yes"][..], &unit].concat(), "");
+    let again = again.as_str().expect("text");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("note: URL may still list the device: "), "{said}");
+    assert!(said.contains(&format!("`cotter device delete {again}`")), "{said}");
 }
 
 /// What was written stays, because the agent goes on trying.

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use super::client::{Client, Plain};
 use super::print;
+use crate::model::DeviceUuid;
+use crate::wire::operator_api::DeviceDetail;
 
 /// Longest line of an answer in bytes.
 const LONGEST: usize = 1 << 20;
@@ -41,6 +43,11 @@ struct Line {
 pub(super) async fn run(logs: DeviceLogs) -> anyhow::Result<()> {
     let DeviceLogs { device, services, follow, lines, plain } = logs;
     let client = Client::new(plain.connection)?;
+    // Of several servers only one has the logs. A proxy finds it by the uuid.
+    let device = match DeviceUuid::parse(&device) {
+        Ok(uuid) => uuid.to_string(),
+        Err(_) => client.get::<DeviceDetail>(&["devices", &device], &[]).await?.device.uuid,
+    };
     let (services, lines) = (services.join(","), lines.to_string());
     let query = [
         ("service", Some(services.as_str()).filter(|names| !names.is_empty())),

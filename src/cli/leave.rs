@@ -11,14 +11,14 @@ use super::print;
 use super::unit::{Standing, Unit, as_its_unit};
 use crate::config::{Config, Given, Traces, environment_outside};
 use crate::daemon;
-use crate::model::Identity;
 use crate::model::quantity::counted;
+use crate::model::{Identity, with_causes};
 use crate::store::{self, StoreError};
 
 /// Arguments of `cotter leave`.
 #[derive(Debug, Args)]
 pub(super) struct Leave {
-    /// Keeps this device's identity, so that it is the same device when it joins again
+    /// Keeps this device's identity, and its record at the fleet server, so that it is the same device when it joins again
     #[arg(long)]
     keep_identity: bool,
     /// Stops and removes the containers and networks of all apps; volumes are kept
@@ -66,7 +66,9 @@ pub(super) async fn run(leave: Leave) -> anyhow::Result<()> {
         let removed = daemon::remove_apps(&joined.config).await.context("the apps are not removed")?;
         print::line(&format!("removed {}", counts(removed.containers, removed.networks)))?;
     }
-    if joined.identity.is_some() && !leave.keep_identity {
+    // While the device has its key.
+    if let Some(identity) = joined.identity.as_ref().filter(|_| !leave.keep_identity) {
+        delete_record(&joined, identity).await?;
         daemon::forget_device(&joined.config, leave.remove_apps).context("the identity is not removed")?;
         print::line("removed the identity of this device")?;
     }
@@ -74,13 +76,27 @@ pub(super) async fn run(leave: Leave) -> anyhow::Result<()> {
     for path in joined.traces.files() {
         print::line(&format!("removed {}", path.display()))?;
     }
-    if let Some(identity) = joined.identity.filter(|_| !leave.keep_identity) {
-        print::note(&format!(
-            "note: {} still lists the device; at a Cotter fleet server `cotter device delete {}` removes it",
-            joined.traces.endpoint, identity.uuid
-        ));
-    }
     print::line("this device has left its cloud")
+}
+
+/// Deletes the record of the device at its fleet server. If that cannot be done now, the device leaves all the same.
+async fn delete_record(joined: &Joined, identity: &Identity) -> anyhow::Result<()> {
+    let (uuid, endpoint) = (&identity.uuid, joined.endpoint(identity));
+    let why = match daemon::delete_record(&joined.config, identity).await {
+        Ok(true) => return print::line(&format!("deleted device {uuid} at {endpoint}")),
+        Ok(false) => "only a Cotter fleet server lets a device delete itself".to_owned(),
+        Err(error) => with_causes(&error),
+    };
+    let remedy = format!("delete it there; at a Cotter fleet server, with `cotter device delete {uuid}`");
+    print::note(&format!("note: {endpoint} may still list the device: {why}; {remedy}"));
+    Ok(())
+}
+
+impl Joined {
+    /// Returns the cloud where the device is.
+    fn endpoint(&self, identity: &Identity) -> String {
+        identity.in_force(&self.traces.endpoint).1
+    }
 }
 
 fn joined(leave: &Leave) -> anyhow::Result<Joined> {
@@ -121,6 +137,10 @@ async fn say(leave: &Leave, joined: &Joined) -> anyhow::Result<()> {
             true => format!("  the identity {uuid} is kept"),
             false => format!("  the identity {uuid} is removed; it joins as a new device after that"),
         })?;
+    }
+    if let Some(identity) = joined.identity.as_ref().filter(|_| !leave.keep_identity) {
+        let endpoint = joined.endpoint(identity);
+        print::line(&format!("  its record at {endpoint} is deleted, if that is a Cotter fleet server"))?;
     }
     for path in joined.traces.files() {
         print::line(&format!("  {} is removed", path.display()))?;

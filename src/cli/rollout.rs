@@ -10,7 +10,9 @@ use super::exit::Exit;
 use super::print;
 use super::rollout_definition::DefinitionArgs;
 use crate::model::quantity::{counted, span};
-use crate::wire::operator_api::{Nothing, RolloutSummary, RolloutTally, RolloutView, StartRollout};
+use crate::wire::operator_api::{
+    ApproveWave, Nothing, RolloutSummary, RolloutTally, RolloutView, StartRollout,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -39,9 +41,9 @@ pub(super) enum Verb {
     /// Goes on with a rollout that was paused or halted; what has failed so far is not held against the release again
     #[command(after_help = "Example: cotter rollout resume greenhouse --reason \"one bad SD card\"")]
     Resume(OfFleet),
-    /// Lets the next wave begin that waits for a person or a webhook
-    #[command(after_help = "Example: cotter rollout approve greenhouse")]
-    Approve(OfFleet),
+    /// Lets the wave begin that waits for a person, or with --without-webhook the one that waits for a webhook
+    #[command(after_help = "Example: cotter rollout approve greenhouse --wave 2")]
+    Approve(Approve),
     /// Ends a rollout; devices get their fleet's target again
     #[command(after_help = "Example: cotter rollout abort greenhouse --reason \"3f1c2a9 is replaced\"")]
     Abort(OfFleet),
@@ -58,6 +60,21 @@ pub(super) struct OfFleet {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    /// The wave that is to begin; if another one waits, nothing is done [default: the one that waits now]
+    #[arg(long, value_name = "NUMBER")]
+    wave: Option<usize>,
+    /// Begins the wave although its webhook has not let it begin
+    #[arg(long)]
+    without_webhook: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -116,7 +133,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Watch(watch) => return follow(watch).await,
         Verb::Pause(of) => steer("pause", of).await?,
         Verb::Resume(of) => steer("resume", of).await?,
-        Verb::Approve(of) => steer("approve", of).await?,
+        Verb::Approve(approval) => approve(approval).await?,
         Verb::Abort(of) => steer("abort", of).await?,
         Verb::PullBack(of) => steer("pull-back", of).await?,
         Verb::Complete(of) => steer("complete", of).await?,
@@ -145,6 +162,23 @@ async fn begin(start: Start, dry_run: bool) -> anyhow::Result<()> {
 async fn steer(act: &str, OfFleet { fleet, plain }: OfFleet) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
     let view: RolloutView = client.post(&["fleets", &fleet, "rollouts", "current", act], &Nothing {}).await?;
+    shown(&view, plain.json)
+}
+
+/// Approves one wave by its number, so that the same command does not approve the next one, too, if it is given twice.
+async fn approve(Approve { fleet, wave, without_webhook, plain }: Approve) -> anyhow::Result<()> {
+    let client = Client::new(plain.connection)?;
+    let current = ["fleets", &fleet, "rollouts", "current"];
+    let wave = match wave {
+        Some(wave) => wave,
+        None => {
+            let view: RolloutView = client.get(&current, &[]).await?;
+            // The server says why nothing is approved.
+            view.waits_for_wave.unwrap_or(view.wave + 1)
+        }
+    };
+    let asked = ApproveWave { wave, without_webhook };
+    let view: RolloutView = client.post(&[&current[..], &["approve"]].concat(), &asked).await?;
     shown(&view, plain.json)
 }
 

@@ -35,7 +35,7 @@ const LONGEST_ANSWER: usize = 64 << 10;
 const NO_CLOUD: &str = "no cloud answers so, but a portal or a proxy may";
 
 /// The header with which our fleet server says that an operator deleted the device.
-const DELETED: HeaderName = HeaderName::from_static("cotter-device");
+pub(super) const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 
 /// The header with which our fleet server says that it takes an account in a report.
 const TAKES: HeaderName = HeaderName::from_static("cotter-takes");

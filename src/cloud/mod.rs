@@ -6,6 +6,7 @@
 mod answers;
 mod client;
 mod error;
+mod leave;
 mod log_stream;
 mod parking;
 mod poll;

@@ -1,8 +1,9 @@
 //! Undoes what an agent has set up, while no agent runs: its apps, and who the device is.
 
+use crate::cloud::{Client, CloudError};
 use crate::config::Config;
 use crate::engine::EngineError;
-use crate::model::Ledger;
+use crate::model::{Identity, Ledger};
 use crate::reconcile::{self, Removed};
 use crate::store::{Store, StoreError};
 
@@ -22,6 +23,20 @@ pub async fn count_apps(config: &Config) -> Result<Removed, EngineError> {
 /// As [`EngineError`] says.
 pub async fn remove_apps(config: &Config) -> Result<Removed, EngineError> {
     reconcile::remove_apps(&super::engine(config)).await
+}
+
+/// Deletes the record of this device at its fleet server. Returns `false` if its cloud has no such request: only a Cotter fleet
+/// server has.
+///
+/// # Errors
+///
+/// If the cloud cannot be reached, or cannot do it now.
+pub async fn delete_record(config: &Config, identity: &Identity) -> Result<bool, CloudError> {
+    let Some(cloud) = &config.cloud else { return Ok(false) };
+    let (there, endpoint) = identity.in_force(&cloud.endpoint);
+    let http = super::http(config);
+    let http = http.map_err(|why| CloudError::Unreachable { endpoint: endpoint.clone(), why })?;
+    Client::new(http, &endpoint, cloud.request_timeout).delete(&there.uuid, &there.device_key).await
 }
 
 /// Removes the identity and the last target from the store, and with `has_no_apps` what is remembered of apps.

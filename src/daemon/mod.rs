@@ -49,7 +49,7 @@ use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
 pub use host_access::Host;
-pub use leave::{count_apps, forget_device, remove_apps};
+pub use leave::{count_apps, delete_record, forget_device, remove_apps};
 
 use persistence::{Disk, identity, saved_target};
 use talk::Talk;

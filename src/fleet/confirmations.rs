@@ -3,15 +3,13 @@
 //! That something is asked is stored before, so that no other server asks, too, and a server that was killed does not ask more
 //! often than it should.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::clock;
 use super::courier::Courier;
+use super::one_each::OneEach;
 use super::policy::{Attempt, World};
 use super::records::{ActError, Records};
 use super::rollout::Rollout;
@@ -22,42 +20,37 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Asks what is to be asked; never returns.
 pub(super) async fn keep_up(records: &Arc<Records>, courier: &Courier) -> Infallible {
-    let (mut asking, mut busy) = (JoinSet::new(), BTreeSet::new());
+    let mut asking = OneEach::default();
     loop {
         if !records.is_paused() {
-            for (fleet, number) in due(&records.world(), &mut busy) {
-                asking.spawn(ask(Arc::clone(records), courier.clone(), fleet, number));
+            for (fleet, number) in due(&records.world()) {
+                asking.start(number, ask(Arc::clone(records), courier.clone(), fleet, number));
             }
         }
         tokio::select! {
-            Some(asked) = asking.join_next() => {
-                if let Ok(number) = asked {
-                    busy.remove(&number);
-                }
-            }
+            () = asking.ended() => {}
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
 
 /// Returns the fleets and numbers of the rollouts whose webhook is to be asked now.
-fn due(world: &World, busy: &mut BTreeSet<u64>) -> Vec<(u64, u64)> {
+fn due(world: &World) -> Vec<(u64, u64)> {
     let now = clock::now();
     let is_due = |rollout: &&Arc<Rollout>| {
-        let is_asking = rollout.question.as_ref().is_some_and(|question| webhook::is_due(question.next, now));
-        rollout.phase.is_running() && is_asking && busy.insert(rollout.number)
+        let question = rollout.question.as_ref();
+        rollout.phase.is_running() && question.is_some_and(|question| webhook::is_due(question.next, now))
     };
     let open = world.fleets().filter_map(|fleet| world.open_rollout(fleet.number));
     open.filter(is_due).map(|rollout| (rollout.fleet, rollout.number)).collect()
 }
 
-/// Asks, and stores the answer. Returns the number of the rollout.
-async fn ask(records: Arc<Records>, courier: Courier, fleet: u64, number: u64) -> u64 {
+/// Asks, and stores the answer.
+async fn ask(records: Arc<Records>, courier: Courier, fleet: u64, number: u64) {
     if let Err(error) = attempt(&records, &courier, fleet, number).await {
         tracing::warn!(rollout = number, %error, "the answer of a webhook is not recorded");
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
-    number
 }
 
 async fn attempt(records: &Records, courier: &Courier, fleet: u64, number: u64) -> Result<(), ActError> {
@@ -78,6 +71,10 @@ async fn answer(records: &Records, courier: &Courier, rollout: &Rollout) -> Resu
     let gone = || Attempt { why: "there is no such webhook any more".to_owned(), retry_after: None };
     let (world, name) = (records.world(), rollout.definition.confirm.as_deref().unwrap_or_default());
     let webhook = world.webhook(name).ok_or_else(gone)?;
+    if !webhook::is_authenticated(&webhook.url) {
+        let why = "its URL is http to another machine, so its answer would prove nothing".to_owned();
+        return Err(Attempt { why, retry_after: None });
+    }
     let question = rollout.question.as_ref().ok_or_else(gone)?;
     let id = webhook::id_of(&format!("{} {} {}", rollout.number, question.wave, question.since));
     let body = webhook::question(rollout, world.subject_of(rollout), question.wave, clock::now());

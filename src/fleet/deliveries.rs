@@ -3,15 +3,13 @@
 //! A message is stored in the write that makes it, and removed after its delivery, so that a server that is killed sends it
 //! again. Each webhook gets one message at a time. Of several servers, the one that sends a message keeps the others from it.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::clock;
 use super::courier::Courier;
+use super::one_each::OneEach;
 use super::policy::{Change, World};
 use super::records::{ActError, Records};
 use super::webhook::{Message, is_due};
@@ -24,39 +22,34 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Delivers what waits; never returns.
 pub(super) async fn keep_up(records: &Arc<Records>, courier: &Courier) -> Infallible {
-    let (mut sending, mut busy) = (JoinSet::new(), BTreeSet::new());
+    let mut sending = OneEach::default();
     loop {
         // A server that is paused may be a copy, whose rollouts are none.
         if !records.is_paused() {
-            for message in due(&records.world(), &mut busy) {
-                sending.spawn(send(Arc::clone(records), courier.clone(), message));
+            for message in due(&records.world()) {
+                let webhook = message.webhook.clone();
+                sending.start(webhook, send(Arc::clone(records), courier.clone(), message));
             }
         }
         tokio::select! {
-            Some(sent) = sending.join_next() => {
-                if let Ok(webhook) = sent {
-                    busy.remove(&webhook);
-                }
-            }
+            () = sending.ended() => {}
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
 
-/// Returns the oldest message that is due of each webhook that is not busy, which becomes busy.
-fn due(world: &World, busy: &mut BTreeSet<String>) -> Vec<Arc<Message>> {
+/// Returns the messages that are due, oldest first.
+fn due(world: &World) -> Vec<Arc<Message>> {
     let now = clock::now();
-    let is_next = |message: &&Arc<Message>| is_due(message.next, now) && busy.insert(message.webhook.clone());
-    world.messages().filter(is_next).cloned().collect()
+    world.messages().filter(|message| is_due(message.next, now)).cloned().collect()
 }
 
-/// Sends a message, and stores what has become of it. Returns the name of its webhook.
-async fn send(records: Arc<Records>, courier: Courier, message: Arc<Message>) -> String {
+/// Sends a message, and stores what has become of it.
+async fn send(records: Arc<Records>, courier: Courier, message: Arc<Message>) {
     if let Err(error) = attempt(&records, &courier, &message).await {
         tracing::warn!(webhook = message.webhook, %error, "a message to a webhook waits until the records can be written");
         tokio::time::sleep(AFTER_FAILURE).await;
     }
-    message.webhook.clone()
 }
 
 async fn attempt(records: &Records, courier: &Courier, message: &Arc<Message>) -> Result<(), ActError> {

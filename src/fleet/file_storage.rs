@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
 use super::access::{Entry, Scope, Which};
 use super::audit_log::{AuditLog, Page};
+use super::locks::locked;
 use super::policy::Change;
 use super::storage::{News, Opened, Storage, Trail};
 use super::store::Store;
@@ -78,11 +79,11 @@ impl Storage for FileStorage {
 
 impl FileTrail {
     fn set(&self, log: Option<AuditLog>) {
-        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
+        *locked(&self.log) = log;
     }
 
     fn read<T>(&self, read: impl FnOnce(&AuditLog) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let log = locked(&self.log).clone();
         let log = log.ok_or(StoreError::Closed)?;
         read(&log).map_err(|error| StoreError::of(&self.dir, error))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::access::{AccessRefusal, By, FIRST, Role, Scope, Throttle, Token, TokenEnd, TooMany};
 use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
+use super::locks::locked;
 use super::policy::World;
 use super::records::Records;
 use super::settings::OPERATORS;
@@ -222,11 +223,6 @@ impl Gate {
 
 fn is_recorded(number: u64) -> bool {
     number <= RECORDED || (number >= 100 && 10_u64.pow(number.ilog10()) == number)
-}
-
-/// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

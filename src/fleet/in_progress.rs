@@ -1,9 +1,10 @@
 //! Counts the requests in progress of each key or token, so that none of them takes all places.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::key_hash::KeyHash;
+use super::locks::locked;
 
 /// The requests in progress, by key.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub(super) struct Turn {
 impl InProgress {
     /// Counts a request of this key; `None` if it has `most` in progress already.
     pub(super) fn enter(self: &Arc<Self>, key: &KeyHash, most: usize) -> Option<Turn> {
-        let mut counts = self.counts();
+        let mut counts = locked(&self.counts);
         let count = counts.entry(key.clone()).or_default();
         if *count >= most {
             return None;
@@ -29,16 +30,11 @@ impl InProgress {
         *count += 1;
         Some(Turn { of: Arc::clone(self), key: key.clone() })
     }
-
-    /// Ignores poisoning, because a panic elsewhere does not invalidate what this lock guards.
-    fn counts(&self) -> MutexGuard<'_, HashMap<KeyHash, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut counts = self.of.counts();
+        let mut counts = locked(&self.of.counts);
         if let Some(count) = counts.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
@@ -64,6 +60,6 @@ mod tests {
         drop(first);
         assert!(progress.enter(&a, 2).is_some());
         drop(second);
-        assert!(progress.counts().is_empty());
+        assert!(locked(&progress.counts).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The state of devices that is only in memory: when each polled last, and how much it may still ask for.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::allowance::Allowance;
+use super::locks::locked;
 use crate::model::DeviceUuid;
 
 /// All devices that have asked for something, or of which it is known when they did.
@@ -128,9 +129,4 @@ fn take(left: &Mutex<Allowance>, device: &DeviceUuid, act: &str) -> Result<(), D
         }
         too_often.wait
     })
-}
-
-/// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,11 +5,12 @@
 //! missed in between.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::locks::locked;
 use super::policy::{Change, VariableHolder};
 use super::pulse::Pulse;
 use crate::model::DeviceUuid;
@@ -72,7 +73,7 @@ impl Parked {
     /// Takes the place of this device, which is in this fleet. A poll of the same device that waits already is over: its
     /// connection may be lost. Returns `None` if all places are taken, or if the server stops.
     pub(super) fn enter(self: &Arc<Self>, uuid: &DeviceUuid, fleet: u64) -> Option<Place> {
-        let mut room = self.room();
+        let mut room = locked(&self.room);
         if room.is_closed || (room.waiting.len() >= self.most && !room.waiting.contains_key(uuid)) {
             return None;
         }
@@ -88,7 +89,7 @@ impl Parked {
 
     /// Wakes the devices whose target these changes may have changed. Call it after they are applied.
     pub(super) fn changed(&self, changes: &[Change]) {
-        let mut room = self.room();
+        let mut room = locked(&self.room);
         for change in changes {
             match change {
                 Change::PutDevice(device) => room.wake(&device.uuid),
@@ -127,14 +128,14 @@ impl Parked {
 
     /// Ends the wait of a device, so that it gets an answer at once.
     pub(super) fn end(&self, uuid: &DeviceUuid) {
-        if let Some(waiting) = self.room().waiting.remove(uuid) {
+        if let Some(waiting) = locked(&self.room).waiting.remove(uuid) {
             waiting.end(Woken::Over);
         }
     }
 
     /// Wakes all devices, because the records were read again from the disk.
     pub(super) fn all_changed(&self) {
-        for (_, waiting) in self.room().waiting.drain() {
+        for (_, waiting) in locked(&self.room).waiting.drain() {
             waiting.end(Woken::Changed);
         }
     }
@@ -142,7 +143,7 @@ impl Parked {
     /// Ends all waits. From now on no poll waits.
     pub(super) fn close(&self) {
         self.pulse.end();
-        let mut room = self.room();
+        let mut room = locked(&self.room);
         room.is_closed = true;
         for (_, waiting) in room.waiting.drain() {
             waiting.end(Woken::Over);
@@ -151,7 +152,7 @@ impl Parked {
 
     /// Returns whether a poll of this device waits.
     pub(super) fn has(&self, uuid: &DeviceUuid) -> bool {
-        self.room().waiting.contains_key(uuid)
+        locked(&self.room).waiting.contains_key(uuid)
     }
 
     /// Returns how many polls may wait.
@@ -161,12 +162,7 @@ impl Parked {
 
     /// Returns how many polls wait.
     pub(super) fn count(&self) -> usize {
-        self.room().waiting.len()
-    }
-
-    /// Ignores poisoning, because a panic elsewhere does not invalidate what this lock guards.
-    fn room(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.room).waiting.len()
     }
 }
 
@@ -203,7 +199,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut room = self.parked.room();
+        let mut room = locked(&self.parked.room);
         if room.waiting.get(&self.uuid).is_some_and(|waiting| waiting.number == self.number) {
             room.waiting.remove(&self.uuid);
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use super::audit_log::Page;
 use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
 use super::live::LiveDevices;
+use super::locks::locked;
 use super::logs::{self, LogMode, Logs};
 use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, Room, World};
@@ -347,7 +348,7 @@ impl Records {
     fn is_outdated(&self, world: &World, device: &Device) -> bool {
         let account = world.reported(&device.uuid).account.as_ref();
         let Some(etag) = account.and_then(|account| account.etag.as_deref()) else { return false };
-        self.targets.of(device, world).is_ok_and(|wanted| !render::is_same(etag, wanted.etag()))
+        self.targets.is_current(etag, device, world).is_ok_and(|is_current| !is_current)
     }
 
     /// Writes to the disk when each device polled last.
@@ -391,9 +392,4 @@ impl Records {
 
 fn of_store(error: StoreError) -> ActError {
     ActError::Store(Arc::new(error))
-}
-
-/// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,10 @@
 //! Counts requests and how long they took, by route.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use super::locks::locked;
 
 /// Upper bounds of the times that are counted, in seconds, with their texts in labels.
 pub(super) const BOUNDS: [(f64, &str); 7] = [
@@ -38,7 +40,7 @@ impl Requests {
         // A client may send any method.
         let known = ["GET", "HEAD", "POST", "PATCH", "DELETE"];
         let method = known.into_iter().find(|known| *known == method).unwrap_or("other");
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = locked(&self.routes);
         let entry = routes.entry((route.to_owned(), method)).or_default();
         *entry.answers.entry(status).or_default() += 1;
         if let Some(took) = took {
@@ -53,7 +55,7 @@ impl Requests {
 
     /// Returns the counts, by route and method.
     pub(super) fn all(&self) -> BTreeMap<(String, &'static str), Route> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.routes).clone()
     }
 }
 

@@ -3,14 +3,17 @@
 //! being sent and for the most recent ones.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
+use super::locks::locked;
 use super::policy::{Device, Fleet, Release, VariableDigest, VariableLevels, World};
 use super::render::{self, Frame, RenderedApp};
+use crate::model::DeviceUuid;
 
 /// Most JSON of recent apps that is kept, in bytes.
 const KEPT: usize = 16 << 20;
@@ -23,6 +26,10 @@ const MOST_KNOWN: usize = 200_000;
 pub(super) struct Targets {
     poll_interval: Duration,
     apps: Mutex<Apps>,
+    /// For each device, what its reported etag was last compared with, and whether it was the same. Lists ask this of all devices
+    /// again and again.
+    compared: Mutex<HashMap<DeviceUuid, (u64, bool)>>,
+    hasher: RandomState,
 }
 
 /// The answer to a poll.
@@ -99,7 +106,8 @@ impl Wanted {
 
 impl Targets {
     pub(super) fn new(poll_interval: Duration) -> Self {
-        Self { poll_interval, apps: Mutex::default() }
+        let (apps, compared) = (Mutex::default(), Mutex::default());
+        Self { poll_interval, apps, compared, hasher: RandomState::new() }
     }
 
     /// Returns the target of a device.
@@ -110,7 +118,7 @@ impl Targets {
     pub(super) fn of(&self, device: &Device, world: &World) -> serde_json::Result<Wanted> {
         let parts = Parts::of(device, world)?;
         let frame = render::frame(device, parts.fleet, self.poll_interval)?;
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = locked(&self.apps);
         let (length, hash) = match apps.known(parts) {
             Some(known) => (known.length, known.hash),
             None => {
@@ -119,6 +127,34 @@ impl Targets {
             }
         };
         Ok(Wanted { etag: render::etag(&frame, length, &hash), frame, length })
+    }
+
+    /// Returns whether a device that reports this etag has the target that it would be sent now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of`].
+    pub(super) fn is_current(&self, etag: &str, device: &Device, world: &World) -> serde_json::Result<bool> {
+        let is_same = || self.of(device, world).map(|wanted| render::is_same(etag, wanted.etag()));
+        // It is a part of the target, and few devices have one.
+        if device.departure.is_some() {
+            return is_same();
+        }
+        let parts = Parts::of(device, world)?;
+        let fleet = (parts.fleet.uuid.as_str(), &parts.fleet.name, parts.variables.of_fleet());
+        let all = self.hasher.hash_one((etag, &device.name, parts.key(), fleet));
+        if let Some((of, known)) = locked(&self.compared).get(&device.uuid)
+            && *of == all
+        {
+            return Ok(*known);
+        }
+        let is_same = is_same()?;
+        let mut compared = locked(&self.compared);
+        if compared.len() >= MOST_KNOWN {
+            compared.clear();
+        }
+        compared.insert(device.uuid.clone(), (all, is_same));
+        Ok(is_same)
     }
 
     /// Returns the body of a target that [`Self::of`] returned for the same device and world, with its length.
@@ -133,7 +169,7 @@ impl Targets {
         world: &World,
     ) -> serde_json::Result<(Body, usize)> {
         let parts = Parts::of(device, world)?;
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = locked(&self.apps);
         let kept = apps.known(parts).and_then(|known| known.json.upgrade());
         let app = match kept {
             Some(app) => app,

@@ -7,7 +7,8 @@ use serde_json::Map;
 
 use super::*;
 use crate::fleet::policy::{
-    Change, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal, VariableChange, VariableHolder,
+    Change, Departure, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal, VariableChange,
+    VariableHolder,
 };
 use crate::fleet::reach;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
@@ -147,6 +148,52 @@ async fn an_environment_has_all_levels_of_its_service() {
     assert_eq!(services["web"]["composition"]["environment"], serde_json::json!(["A=1", "B=2"]), "as it was");
 }
 
+/// Lists ask again and again, and each answer holds for the records of its moment.
+#[tokio::test]
+async fn a_device_is_outdated_from_the_moment_at_which_its_target_is_another_one() {
+    let targets = Targets::new(Duration::from_secs(60));
+    let mut world = world();
+    let reported = target(&targets, &world, "a").await.0;
+    let is_current = |world: &World, etag: &str| {
+        let device = world.device(&uuid("a")).unwrap();
+        let first = targets.is_current(etag, device, world).unwrap();
+        assert_eq!(targets.is_current(etag, device, world).unwrap(), first, "asked again");
+        first
+    };
+    assert!(is_current(&world, &reported) && !is_current(&world, "W/\"1-other\""));
+    let departure = Departure {
+        to: "https://there.example".into(),
+        fleet: "1".into(),
+        key: "a-provisioning-key".into(),
+        ordered: now(),
+    };
+    let device = |world: &World| world.device(&uuid("a")).unwrap().clone();
+    let fleet = |world: &World| world.find_fleet("lab").unwrap().clone();
+    let (of_device, of_fleet) = (device(&world), fleet(&world));
+    for (there, back) in [
+        (
+            Change::PutDevice(Device { name: "z".into(), ..of_device.clone() }),
+            Change::PutDevice(of_device.clone()),
+        ),
+        (
+            Change::PutDevice(Device { departure: Some(departure), ..of_device.clone() }),
+            Change::PutDevice(of_device.clone()),
+        ),
+        (
+            Change::PutFleet(Fleet { name: "z".into(), ..of_fleet.clone() }),
+            Change::PutFleet(of_fleet.clone()),
+        ),
+        (Change::PutFleet(Fleet { target: None, ..of_fleet.clone() }), Change::PutFleet(of_fleet)),
+    ] {
+        world.apply(there.clone());
+        assert!(!is_current(&world, &reported), "{there:?}");
+        let new = target(&targets, &world, "a").await.0;
+        assert!(is_current(&world, &new), "{there:?}");
+        world.apply(back);
+        assert!(is_current(&world, &reported) && !is_current(&world, &new), "and back: {there:?}");
+    }
+}
+
 /// A place and a value: of the fleet or a device, of all services or one.
 fn act() -> impl Strategy<Value = (usize, usize, usize, Option<u8>)> {
     (0..4_usize, 0..4_usize, 0..2_usize, prop::option::weighted(0.7, 0..3_u8))
@@ -174,6 +221,9 @@ proptest! {
             let mut restarts = BTreeMap::new();
             for ((device, was), is) in DEVICES.iter().zip(&before).zip(&after) {
                 prop_assert_eq!(was.0 == is.0, was.1 == is.1);
+                let row = world.device(&uuid(device)).unwrap();
+                prop_assert_eq!(targets.is_current(&was.0, row, &world).unwrap(), was.0 == is.0);
+                prop_assert!(targets.is_current(&is.0, row, &world).unwrap());
                 let same = etags.entry(is.0.clone()).or_insert_with(|| is.1.clone());
                 prop_assert_eq!(&*same, &is.1, "an etag has one body");
                 let (was, is) = (hashes(&was.1), hashes(&is.1));

@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::locks::locked;
 use super::parked::Parked;
 use super::policy::{Change, Refusal, World};
 use super::pulse::fleets_of;
@@ -373,11 +374,6 @@ impl Desk {
 
 fn add(counter: &AtomicU64, number: usize) {
     counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
-}
-
-/// Ignores poisoning, because a panic elsewhere does not invalidate what this lock guards.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -60,6 +60,32 @@ async fn browsers_are_told_to_load_nothing_from_elsewhere_and_to_keep_no_page() 
     assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
 }
 
+/// A page that only shows what an act would do changes nothing, so a refusal of it is none of the audit trail.
+#[tokio::test]
+async fn a_preview_is_not_recorded_and_a_refused_act_is() {
+    let (mut scene, http) = (Scene::open().await, client());
+    let fleet = scene.fleet("greenhouse").await;
+    let device = scene.device(fleet, 1, "board-1", serde_json::json!({})).await;
+    let cookie = cookie(&scene, &http).await;
+    let fields = format!("device={device}&release=0000none");
+    let action = scene.url(&format!("/fleets/{fleet}/actions/pin"));
+    let page = http.get(format!("{action}?{fields}")).header("cookie", &cookie).send().await.unwrap();
+    let text = page.text().await.unwrap();
+    assert!(text.contains("0000none"), "{text}");
+    let refused = async || {
+        let trail = scene.get("/audit?limit=100").await;
+        let refused = trail.as_array().unwrap().iter().filter(|entry| entry["result"] == "refused");
+        refused.map(|entry| entry["request"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused().await, Vec::<String>::new());
+    let csrf = text.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let form = http.post(&action).header("cookie", &cookie).header("origin", &scene.server.url);
+    let form = form.header("content-type", "application/x-www-form-urlencoded");
+    let answer = form.body(format!("{fields}&csrf={csrf}")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    assert_eq!(refused().await, [format!("POST /fleets/{fleet}/actions/pin")]);
+}
+
 #[tokio::test]
 async fn wrong_tokens_are_limited_as_for_the_api_and_a_right_one_is_accepted() {
     let (scene, http) = (Scene::open().await, client());

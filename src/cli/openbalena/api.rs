@@ -236,3 +236,7 @@ impl Api {
         BalenaError::NotUnderstood { url: self.address(), why }
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::api::Api;
 use super::source::Source;
-use super::there::{Image, Release, There};
+use super::there::{Image, Release, Text, There};
 use crate::cli::openbalena_error::BalenaError;
 use crate::http::Http;
 use crate::model::{ImageRef, ReleaseStatus};
@@ -17,6 +17,15 @@ use crate::wire::operator_api::{ExportedFleet, ExportedRelease, ExportedVariable
 
 /// Characters of the part of a repository's name that is different for each image.
 const PART: usize = 16;
+
+/// Where a text is there: the kind of its row, its key, and the row that has it.
+pub(super) struct Place<'a> {
+    pub(super) resource: &'static str,
+    /// The field with the key, and the key.
+    pub(super) key: (&'static str, &'a str),
+    /// The field that names the row that has the text, and the number of that row.
+    pub(super) holder: (&'static str, u64),
+}
 
 /// One run.
 pub(super) struct Carrying<'a> {
@@ -72,6 +81,27 @@ impl Carrying<'_> {
         }
         self.differs.push(format!("{what}, as it is here"));
         Ok(())
+    }
+
+    /// Brings a text, such as a variable or a tag: creates it if it is missing, and else sets it if it differs.
+    pub(super) async fn text(
+        &mut self,
+        what: &str,
+        Place { resource, key, holder }: Place<'_>,
+        value: &str,
+        known: Option<Text>,
+        may_set: bool,
+    ) -> Result<(), BalenaError> {
+        match known {
+            None => {
+                let body = json!({ holder.0: holder.1, key.0: key.1, "value": value });
+                self.api.create(what, resource, &body).await.map(drop)
+            }
+            Some(known) if known.value == value => Ok(()),
+            Some(known) => {
+                self.differing(what, may_set, (resource, known.id), &json!({ "value": value })).await
+            }
+        }
     }
 
     /// Returns the number of a service, which is created if it is missing.
@@ -225,35 +255,21 @@ impl Carrying<'_> {
 
     async fn variable(&mut self, variable: &ExportedVariable) -> Result<(), BalenaError> {
         let (name, value) = (&variable.name, variable.value.as_deref().unwrap_or_default());
-        let (resource, holder, id, known, what) = match &variable.service {
+        let (resource, holder, known, what) = match &variable.service {
             None => {
                 let known = self.there.variables.get(name).cloned();
                 let what = format!("variable {name} of the fleet");
-                ("application_environment_variable", "application", self.there.application, known, what)
+                ("application_environment_variable", ("application", self.there.application), known, what)
             }
             Some(service) => {
                 let id = self.service(service).await?;
                 let known = self.there.of_services.get(&(id, name.clone())).cloned();
-                (
-                    "service_environment_variable",
-                    "service",
-                    id,
-                    known,
-                    format!("variable {name} of service {service}"),
-                )
+                let what = format!("variable {name} of service {service}");
+                ("service_environment_variable", ("service", id), known, what)
             }
         };
-        match known {
-            None => {
-                let body = json!({ holder: id, "name": name, "value": value });
-                self.api.create(&what, resource, &body).await.map(drop)
-            }
-            Some(known) if known.value == value => Ok(()),
-            Some(known) => {
-                let may_set = self.may_set();
-                self.differing(&what, may_set, (resource, known.id), &json!({ "value": value })).await
-            }
-        }
+        let (place, may_set) = (Place { resource, key: ("name", name), holder }, self.may_set());
+        self.text(&what, place, value, known, may_set).await
     }
 
     async fn target(&mut self, fleet: &ExportedFleet) -> Result<bool, BalenaError> {

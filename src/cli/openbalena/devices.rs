@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::carry::Carrying;
+use super::carry::{Carrying, Place};
 use crate::cli::client::Client;
 use crate::cli::openbalena_error::BalenaError;
 use crate::wire::operator_api::{
@@ -55,18 +55,9 @@ impl Carrying<'_> {
     async fn tags(&mut self, id: u64, device: &ExportedDevice) -> Result<(), BalenaError> {
         for (key, value) in &device.tags {
             let what = format!("tag {key} of device {}", device.name);
-            match self.there.tags.get(&(id, key.clone())).cloned() {
-                None => {
-                    let body = json!({ "device": id, "tag_key": key, "value": value });
-                    self.api.create(&what, "device_tag", &body).await?;
-                }
-                Some(known) if known.value == *value => {}
-                Some(known) => {
-                    let may_set = self.overwrite;
-                    self.differing(&what, may_set, ("device_tag", known.id), &json!({ "value": value }))
-                        .await?;
-                }
-            }
+            let known = self.there.tags.get(&(id, key.clone())).cloned();
+            let place = Place { resource: "device_tag", key: ("tag_key", key), holder: ("device", id) };
+            self.text(&what, place, value, known, self.overwrite).await?;
         }
         Ok(())
     }
@@ -79,10 +70,10 @@ impl Carrying<'_> {
     ) -> Result<(), BalenaError> {
         let (name, value) = (&variable.name, variable.value.as_deref().unwrap_or_default());
         let what = format!("variable {name} of device {device}");
-        let (resource, holder, of, known, what) = match &variable.service {
+        let (resource, holder, known, what) = match &variable.service {
             None => {
                 let known = self.there.of_devices.get(&(id, name.clone())).cloned();
-                ("device_environment_variable", "device", id, known, what)
+                ("device_environment_variable", ("device", id), known, what)
             }
             Some(service) => {
                 let number = self.service(service).await?;
@@ -93,20 +84,11 @@ impl Carrying<'_> {
                 };
                 let known = self.there.of_installs.get(&(install, name.clone())).cloned();
                 let what = format!("{what}, service {service}");
-                ("device_service_environment_variable", "service_install", install, known, what)
+                ("device_service_environment_variable", ("service_install", install), known, what)
             }
         };
-        match known {
-            None => {
-                let body = json!({ holder: of, "name": name, "value": value });
-                self.api.create(&what, resource, &body).await.map(drop)
-            }
-            Some(known) if known.value == value => Ok(()),
-            Some(known) => {
-                let may_set = self.overwrite;
-                self.differing(&what, may_set, (resource, known.id), &json!({ "value": value })).await
-            }
-        }
+        let place = Place { resource, key: ("name", name), holder };
+        self.text(&what, place, value, known, self.overwrite).await
     }
 
     async fn pin(&mut self, id: u64, there: Option<u64>, device: &ExportedDevice) -> Result<(), BalenaError> {

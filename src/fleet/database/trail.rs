@@ -1,6 +1,6 @@
 //! Reads the audit trail from the database, over a connection of its own.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -9,6 +9,7 @@ use super::schema::{self, TO_WRITE};
 use crate::fleet::access::{Entry, Scope, Which};
 use crate::fleet::audit_log::{Filling, Page};
 use crate::fleet::database_error::DatabaseError;
+use crate::fleet::locks::locked;
 use crate::fleet::storage::Trail;
 use crate::fleet::store_error::StoreError;
 use crate::postgres::{Address, Row, Session, Value};
@@ -29,7 +30,7 @@ impl DatabaseTrail {
 
     /// Runs a query on the connection; on a new one if that has ended meanwhile.
     fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
-        let mut place = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = locked(&self.session);
         let run = |mut session: Session| {
             let rows = session.rows(sql, values, TO_WRITE);
             rows.map(|rows| (session, rows)).map_err(|error| DatabaseError::of(&self.address, error))

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{NotServed, key_of};
 use crate::fleet::clock;
-use crate::fleet::logs::{BadStream, Intake, Shelf};
+use crate::fleet::logs::{BadStream, Intake, Place, Shelf};
 use crate::fleet::records::Records;
 use crate::listen::{Pieces, Rank, Unread, Visit};
 use crate::model::DeviceUuid;
@@ -61,15 +61,15 @@ pub(super) async fn stream(
     if !records.logs.takes(&uuid) {
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, NOT_WANTED)]).into_response();
     }
-    let Some(_place) = records.logs.enter() else { return NotServed::Busy.into_response() };
     let admitted = match visit.admit(Rank::Ordinary) {
         Ok(admitted) => admitted,
         Err(busy) => return NotServed::from(busy).into_response(),
     };
+    let Some(place) = records.logs.enter(&uuid) else { return NotServed::Busy.into_response() };
     drop((query, headers));
     let shelf = records.logs.shelf(&uuid);
-    let intake = Intake::new(is_compressed);
-    let mut stream = Stream { records, uuid, shelf, intake, pieces: admitted.pieces(body) };
+    let intake = Intake::new(is_compressed, place.pace());
+    let mut stream = Stream { records, uuid, shelf, intake, place, pieces: admitted.pieces(body) };
     stream.run().await.into_response()
 }
 
@@ -78,6 +78,7 @@ struct Stream {
     uuid: DeviceUuid,
     shelf: Arc<Shelf>,
     intake: Intake,
+    place: Place,
     pieces: Pieces,
 }
 
@@ -98,12 +99,13 @@ impl Stream {
     }
 
     /// Reads for a short time, and keeps what has come. Returns `false` at the end of the stream, and when it is not wanted any
-    /// more.
+    /// more, or the device has opened another one.
     async fn turn(&mut self) -> Result<bool, StatusCode> {
         let logs = &self.records.logs;
         let first = tokio::select! {
             biased;
             () = logs.closed() => return Ok(false),
+            () = self.place.replaced() => return Ok(false),
             piece = timeout(CHECK, self.pieces.next()) => piece,
         };
         let Ok(first) = first else { return Ok(self.is_wanted()) };
@@ -122,6 +124,7 @@ impl Stream {
         // A device that sends too much is not read for a while, so that its own connection holds it up.
         tokio::select! {
             () = self.records.logs.closed() => return Ok(false),
+            () = self.place.replaced() => return Ok(false),
             () = tokio::time::sleep(wait) => {}
         }
         Ok(self.is_wanted())
@@ -137,14 +140,16 @@ impl Stream {
             return Ok(());
         }
         let world = self.records.world();
+        // Without a fleet the device is deleted, and the stream ends.
         let fleet = world.device(&self.uuid).and_then(|device| world.fleet(device.fleet));
+        let Some(fleet) = fleet else { return Ok(()) };
         let name = |number| {
-            let services = &fleet?.services;
+            let services = &fleet.services;
             services.iter().find(|(_, known)| **known == number).map(|(name, _)| name.to_string())
         };
-        let (lines, dropped) = self.intake.lines(name, clock::now())?;
+        let (lines, dropped) = self.intake.lines(fleet.number, name, clock::now())?;
         self.records.logs.drop_lines(dropped);
-        if fleet.is_none() || lines.is_empty() {
+        if lines.is_empty() {
             return Ok(());
         }
         let (records, shelf) = (Arc::clone(&self.records), Arc::clone(&self.shelf));

@@ -4,6 +4,7 @@
 //! The key is in the head of a request. A request is admitted once its key is verified, and only then is its body read: see
 //! [`crate::listen`].
 
+mod leave;
 mod logs;
 mod prefer;
 mod register;
@@ -18,7 +19,7 @@ use axum::extract::RawQuery;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use super::records::{ActError, Records};
 use super::secret;
@@ -28,6 +29,8 @@ use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
 /// The header that tells a device that an operator deleted it. Sent only to a request with the device's key. A header,
 /// because the real API's answers to a deleted device have no body.
 const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
+
+pub(super) use leave::ACTOR;
 
 /// The header that tells a device that a report may have an account: see docs/protocol.md.
 const TAKES_ACCOUNTS: [(&str, &str); 1] = [("cotter-takes", "account")];
@@ -41,10 +44,11 @@ const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
 /// The routes of devices.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 6] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 7] {
     [
         ("/ping", get(async || "OK")),
         ("/device/register", get(register::may_register).post(register::register)),
+        ("/device/v3/{uuid}", delete(leave::leave)),
         ("/device/v3/{uuid}/state", get(state::get)),
         ("/device/v3/state", patch(state::patch)),
         ("/device/v2/{uuid}/log-stream", post(logs::stream)),

@@ -1,14 +1,15 @@
 //! Reads the body of a stream: decompresses it, finds lines, and says how fast they may come. Does no I/O.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::write::MultiGzDecoder;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::Line;
+use super::places::Pace;
 use crate::wire::log_line::StreamedLine;
 
 /// The longest line in bytes, as JSON. A text of 10,000 characters fits.
@@ -16,14 +17,6 @@ const LONGEST_LINE: usize = 64 << 10;
 
 /// Most bytes of lines that wait to be kept. More are dropped.
 const WAITING: usize = 512 << 10;
-
-/// How many lines and bytes, after decompression, a device may send in a second, and how much of it at once.
-const LINES: f64 = 500.0;
-const BYTES: f64 = 256.0 * 1024.0;
-const BURST: f64 = 8.0;
-
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Why a stream ends with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +30,7 @@ pub(in crate::fleet) enum BadStream {
 /// A stream that is being read.
 pub(in crate::fleet) struct Intake {
     body: Body,
-    /// Lines and bytes that were taken, less what the time has allowed.
-    debt: (f64, f64),
-    since: Instant,
+    pace: Arc<Pace>,
 }
 
 enum Body {
@@ -69,13 +60,13 @@ struct KeptLine<'a> {
 }
 
 impl Intake {
-    pub(in crate::fleet) fn new(is_compressed: bool) -> Self {
+    pub(in crate::fleet) fn new(is_compressed: bool, pace: Arc<Pace>) -> Self {
         let lines = Lines::default();
         let body = match is_compressed {
             true => Body::Gzip(Box::new(MultiGzDecoder::new(lines))),
             false => Body::Plain(lines),
         };
-        Self { body, debt: (0.0, 0.0), since: Instant::now() }
+        Self { body, pace }
     }
 
     /// Reads a piece of the body. Returns how long to wait for the next one.
@@ -96,27 +87,18 @@ impl Intake {
         }
         let lines = self.lines_ref();
         let (count, bytes) = (lines.lines.len() - before.0, lines.bytes - before.1);
-        Ok(self.charge(count, bytes + piece.len()))
+        Ok(self.pace.charge(count, bytes + piece.len()))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts of one piece are small")]
-    fn charge(&mut self, lines: usize, bytes: usize) -> Duration {
-        let passed = self.since.elapsed().as_secs_f64();
-        self.since = Instant::now();
-        self.debt.0 = (self.debt.0 - passed * LINES).max(0.0) + lines as f64;
-        self.debt.1 = (self.debt.1 - passed * BYTES).max(0.0) + bytes as f64;
-        let seconds = (self.debt.0 / LINES).max(self.debt.1 / BYTES) - BURST;
-        Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64()))
-    }
-
-    /// Takes the lines that were read. `name` is the name of a service by its number. Also returns how many lines were
-    /// dropped.
+    /// Takes the lines that were read, as lines of this fleet. `name` is the name of a service by its number. Also returns how
+    /// many lines were dropped.
     ///
     /// # Errors
     ///
     /// [`BadStream::NotJson`].
     pub(in crate::fleet) fn lines(
         &mut self,
+        fleet: u64,
         name: impl Fn(u64) -> Option<String>,
         now: Timestamp,
     ) -> Result<(Vec<Line>, u64), BadStream> {
@@ -125,7 +107,7 @@ impl Intake {
         lines.waiting = 0;
         let mut kept = Vec::with_capacity(taken.len());
         for line in taken {
-            match kept_line(&line, &name, now)? {
+            match kept_line(&line, fleet, &name, now)? {
                 Some(line) => kept.push(line),
                 None => dropped += 1,
             }
@@ -156,6 +138,7 @@ impl Intake {
 /// Returns a line as it is kept; `None` for one with wrong types, which balena's API drops, too.
 fn kept_line(
     json: &[u8],
+    fleet: u64,
     name: impl Fn(u64) -> Option<String>,
     now: Timestamp,
 ) -> Result<Option<Line>, BadStream> {
@@ -174,7 +157,7 @@ fn kept_line(
     };
     let Ok(mut json) = serde_json::to_vec(&kept) else { return Ok(None) };
     json.push(b'\n');
-    Ok(Some(Line { service, json }))
+    Ok(Some(Line { fleet, service, json }))
 }
 
 impl Lines {
@@ -223,11 +206,16 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
+    use super::super::places::LONGEST_WAIT;
     use super::*;
+
+    fn reader(is_compressed: bool) -> Intake {
+        Intake::new(is_compressed, Arc::new(Pace::new()))
+    }
 
     fn shown(intake: &mut Intake) -> Result<(Vec<String>, u64), BadStream> {
         let name = |number| (number == 40).then(|| "web".to_owned());
-        let (lines, dropped) = intake.lines(name, Timestamp::UNIX_EPOCH)?;
+        let (lines, dropped) = intake.lines(1, name, Timestamp::UNIX_EPOCH)?;
         Ok((lines.into_iter().map(|line| String::from_utf8(line.json).unwrap()).collect(), dropped))
     }
 
@@ -256,7 +244,7 @@ mod tests {
             "{\"at\":\"1970-01-01T00:00:00Z\",\"stderr\":false,\"message\":\"Started service\"}\n",
         ];
         for (is_compressed, body) in [(false, body.as_bytes().to_vec()), (true, gzip(body.as_bytes()))] {
-            let mut intake = Intake::new(is_compressed);
+            let mut intake = reader(is_compressed);
             body.chunks(7).for_each(|piece| assert_eq!(intake.feed(piece), Ok(Duration::ZERO)));
             assert!(intake.has_lines());
             assert_eq!(shown(&mut intake).unwrap(), (expected.map(str::to_owned).to_vec(), 1));
@@ -266,8 +254,8 @@ mod tests {
 
     #[test]
     fn what_is_no_stream_is_refused() {
-        assert_eq!(Intake::new(true).feed(b"this is no gzip at all"), Err(BadStream::NotCompressed));
-        let mut intake = Intake::new(false);
+        assert_eq!(reader(true).feed(b"this is no gzip at all"), Err(BadStream::NotCompressed));
+        let mut intake = reader(false);
         intake.feed(b"{\"message\":\n").unwrap();
         assert_eq!(shown(&mut intake).unwrap_err(), BadStream::NotJson);
     }
@@ -277,7 +265,7 @@ mod tests {
     fn a_bomb_takes_little_memory_and_then_waits() {
         let line = format!("{{\"message\":\"{}\",\"timestamp\":1}}\n", "x".repeat(9_000));
         let bomb = gzip(line.repeat(10_000).as_bytes());
-        let mut intake = Intake::new(true);
+        let mut intake = reader(true);
         let mut wait = Duration::ZERO;
         for piece in bomb.chunks(8192) {
             wait = intake.feed(piece).unwrap();
@@ -288,21 +276,12 @@ mod tests {
         assert_eq!(kept.len() as u64 + dropped, 10_000);
         assert!(kept.len() < 60);
         // A line without end.
-        let mut intake = Intake::new(false);
+        let mut intake = reader(false);
         for _ in 0..1000 {
             intake.feed(&[b'x'; 8192]).unwrap();
             assert!(intake.lines_ref().begun.capacity() <= 2 * LONGEST_LINE);
         }
         intake.feed(b"\n").unwrap();
         assert_eq!(shown(&mut intake).unwrap(), (Vec::new(), 1));
-    }
-
-    #[test]
-    fn a_device_that_sends_too_much_waits() {
-        let mut intake = Intake::new(false);
-        let line = b"{\"message\":\"x\",\"timestamp\":1}\n".repeat(1000);
-        let waits: Vec<_> = (0..6).map(|_| intake.feed(&line).unwrap()).collect();
-        assert_eq!(waits[..4], [Duration::ZERO; 4]);
-        assert!(Duration::ZERO < waits[4] && waits[4] < waits[5], "{waits:?}");
     }
 }

@@ -5,22 +5,28 @@
 //! have them.
 
 mod intake;
+mod places;
 mod shelf;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::in_progress::{InProgress, Turn};
+use super::key_hash::KeyHash;
+use super::locks::locked;
 use super::parked::Parked;
 use crate::model::DeviceUuid;
+use places::Places;
 
 pub(super) use intake::{BadStream, Intake};
+pub(super) use places::Place;
 pub(super) use shelf::{Line, Shelf};
 
 /// Which devices upload their logs.
@@ -56,8 +62,28 @@ const GRACE: Duration = Duration::from_secs(120);
 /// The fraction of connections that streams of logs may have: one in this many.
 const SHARE: usize = 16;
 
-/// Most operators that follow logs.
-const FOLLOWING: usize = 16;
+/// Most requests that follow logs: of one token, and of all.
+pub(super) const FOLLOWING_OF_TOKEN: usize = 4;
+pub(super) const FOLLOWING: usize = 16;
+
+/// The name under which all requests that follow are counted. No token has this id.
+const ALL_TOKENS: &str = "all";
+
+/// Why a request may not follow now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooManyFollow {
+    /// [`FOLLOWING_OF_TOKEN`] of its token do.
+    OfToken,
+    /// [`FOLLOWING`] of all tokens do.
+    InAll,
+}
+
+/// A request that follows, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Following {
+    _of_token: Turn,
+    _of_all: Turn,
+}
 
 /// What was taken since the server started.
 #[derive(Debug, Default)]
@@ -79,9 +105,8 @@ pub(super) struct Logs {
     open: Mutex<HashMap<DeviceUuid, Weak<Shelf>>>,
     /// About how many bytes all files have.
     used: Arc<AtomicU64>,
-    streams: Arc<Semaphore>,
-    most_streams: usize,
-    following: Arc<Semaphore>,
+    places: Arc<Places>,
+    following: Arc<InProgress>,
     counts: Counts,
     parked: Arc<Parked>,
     stop: CancellationToken,
@@ -98,7 +123,6 @@ impl Logs {
         known: impl Fn(&str) -> bool,
     ) -> Self {
         let used = shelf::tidy(&dir, known);
-        let most_streams = (connections / SHARE).max(1);
         Self {
             mode,
             dir,
@@ -106,9 +130,8 @@ impl Logs {
             asked: Mutex::default(),
             open: Mutex::default(),
             used: Arc::new(AtomicU64::new(used)),
-            streams: Arc::new(Semaphore::new(most_streams)),
-            most_streams,
-            following: Arc::new(Semaphore::new(FOLLOWING)),
+            places: Places::new((connections / SHARE).max(1)),
+            following: Arc::default(),
             counts: Counts::default(),
             parked: Arc::clone(parked),
             stop: CancellationToken::new(),
@@ -156,19 +179,26 @@ impl Logs {
         is_news
     }
 
-    /// Takes the place of a stream; `None` if all are taken.
-    pub(super) fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.streams).try_acquire_owned().ok()
+    /// Takes the place of a stream of this device, and ends the stream that it had; `None` if other devices have all places.
+    pub(super) fn enter(&self, uuid: &DeviceUuid) -> Option<Place> {
+        self.places.enter(uuid)
     }
 
-    /// Takes the place of an operator who follows; `None` if all are taken.
-    pub(super) fn follow(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.following).try_acquire_owned().ok()
+    /// Counts a request that follows, by the id of its token.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyFollow`].
+    pub(super) fn follow(&self, token: &str) -> Result<Following, TooManyFollow> {
+        let turn = |of: &str, most| self.following.enter(&KeyHash(of.to_owned()), most);
+        let of_token = turn(token, FOLLOWING_OF_TOKEN).ok_or(TooManyFollow::OfToken)?;
+        let of_all = turn(ALL_TOKENS, FOLLOWING).ok_or(TooManyFollow::InAll)?;
+        Ok(Following { _of_token: of_token, _of_all: of_all })
     }
 
     /// Returns how many devices stream at the moment.
     pub(super) fn streams(&self) -> usize {
-        self.most_streams - self.streams.available_permits()
+        self.places.taken()
     }
 
     pub(super) fn counts(&self) -> &Counts {
@@ -234,11 +264,6 @@ pub(super) fn folder(data_dir: &Path) -> PathBuf {
 /// New lines of a device. A reader that is too slow misses some.
 pub(super) type News = broadcast::Receiver<Arc<Vec<Line>>>;
 
-/// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,7 +273,7 @@ mod tests {
     }
 
     fn line(n: u64) -> Line {
-        Line { service: Some("web".to_owned()), json: format!("{{\"n\":{n}}}\n").into_bytes() }
+        Line { fleet: 1, service: Some("web".to_owned()), json: format!("{{\"n\":{n}}}\n").into_bytes() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,6 +296,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn lines_of_another_fleet_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs =
+            Logs::open(folder.path().join("logs"), (LogMode::On, 1 << 20), 1024, &Parked::new(8), |_| true);
+        let shelf = logs.shelf(&uuid(1));
+        let mut news = shelf.news();
+        logs.keep(
+            &shelf,
+            vec![line(1), Line { fleet: 12, ..line(2) }, line(3), Line { fleet: 2, ..line(4) }],
+        );
+        let read = |fleet| {
+            let lines = shelf.read(10, fleet, &[]).0;
+            assert!(lines.iter().all(|line| line.fleet == fleet));
+            lines.into_iter().map(|line| String::from_utf8(line.json).unwrap()).collect::<String>()
+        };
+        assert_eq!(read(1), "{\"n\":1}\n{\"n\":3}\n");
+        assert_eq!((read(12).as_str(), read(3).as_str()), ("{\"n\":2}\n", ""));
+        let sent = news.recv().await.unwrap();
+        assert_eq!(sent.iter().filter(|line| line.is_of(2, &[])).count(), 1);
+        // A file of a version that kept no fleet.
+        std::fs::write(folder.path().join("logs").join(format!("{}.jsonl", uuid(1))), "{\"n\":5}\n").unwrap();
+        assert_eq!(read(1), "");
+    }
+
+    #[tokio::test]
+    async fn a_token_takes_not_all_places_of_those_who_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs =
+            Logs::open(folder.path().join("logs"), (LogMode::On, 1 << 20), 1024, &Parked::new(8), |_| true);
+        let of =
+            |token: &str| (0..FOLLOWING_OF_TOKEN).map(|_| logs.follow(token).unwrap()).collect::<Vec<_>>();
+        let anna = of("anna");
+        assert_eq!(logs.follow("anna").err(), Some(TooManyFollow::OfToken));
+        let others: Vec<_> = ["ben", "carla", "dora"].map(of).into();
+        assert_eq!(logs.follow("emil").err(), Some(TooManyFollow::InAll));
+        drop(anna);
+        assert!(logs.follow("emil").is_ok());
+        drop(others);
+    }
+
+    #[tokio::test]
     async fn files_are_bounded_for_each_device_and_in_all_and_go_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("logs");
@@ -283,12 +349,12 @@ mod tests {
             }
             let used: u64 = size();
             assert!(used <= 320 << 10, "{used}");
-            let (last, _) = shelf.read(3, &[]);
+            let (last, _) = shelf.read(3, 1, &[]);
             let last: Vec<_> =
                 last.iter().map(|line| String::from_utf8(line.json.clone()).unwrap()).collect();
             assert_eq!(last, ["{\"n\":99997}\n", "{\"n\":99998}\n", "{\"n\":99999}\n"]);
         }
-        let left = |n| logs.shelf(&uuid(n)).read(10, &[]).0.len();
+        let left = |n| logs.shelf(&uuid(n)).read(10, 1, &[]).0.len();
         assert_eq!((left(1), left(5)), (0, 10), "the oldest files went");
         logs.forget(&uuid(5));
         assert_eq!(left(5), 0);
@@ -299,7 +365,7 @@ mod tests {
         let known = uuid(4).to_string();
         let logs =
             Logs::open(dir.clone(), (LogMode::On, 300 << 10), 1024, &Parked::new(8), |uuid| uuid == known);
-        let left = |n| logs.shelf(&uuid(n)).read(10, &[]).0.len();
+        let left = |n| logs.shelf(&uuid(n)).read(10, 1, &[]).0.len();
         assert_eq!((left(7), left(4)), (0, 10));
     }
 }

@@ -1,4 +1,7 @@
 //! The files with the last lines of one device: `<uuid>.jsonl`, and `<uuid>.old.jsonl` with the lines before it.
+//!
+//! Each line has the fleet in which the device was when it sent it. Whoever may see the device in its fleet of today reads no line
+//! of a fleet before that.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,7 +14,8 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use tokio::sync::broadcast;
 
-use super::{News, locked};
+use super::News;
+use crate::fleet::locks::locked;
 use crate::model::DeviceUuid;
 
 /// Most bytes of one file. A device has two.
@@ -20,19 +24,27 @@ const LARGEST: u64 = 128 << 10;
 /// Batches of new lines that a slow reader may be behind.
 const BEHIND: usize = 64;
 
+/// What each line in a file begins with, before the number of its fleet.
+const OF_FLEET: &[u8] = b"{\"fleet\":";
+
 /// A line, as it is kept and shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::fleet) struct Line {
+    /// Number of the fleet in which the device sent it.
+    pub(in crate::fleet) fleet: u64,
     /// `None`: of the device's agent.
     pub(in crate::fleet) service: Option<String>,
-    /// JSON with a line break.
+    /// A JSON object with a line break, as it is shown: without the fleet.
     pub(in crate::fleet) json: Vec<u8>,
 }
 
 impl Line {
-    /// Returns whether it is of one of these services. Lines of the agent are of all. An empty list means all lines.
-    pub(in crate::fleet) fn is_of(&self, services: &[String]) -> bool {
-        services.is_empty() || self.service.as_ref().is_none_or(|service| services.contains(service))
+    /// Returns whether it is of this fleet and one of these services. Lines of the agent are of all services. An empty list
+    /// means all of them.
+    pub(in crate::fleet) fn is_of(&self, fleet: u64, services: &[String]) -> bool {
+        let is_of_service =
+            || services.is_empty() || self.service.as_ref().is_none_or(|service| services.contains(service));
+        self.fleet == fleet && is_of_service()
     }
 }
 
@@ -60,7 +72,10 @@ impl Shelf {
         options.append(true).create(true).mode(0o600);
         let mut piece = Vec::new();
         for line in &lines {
-            piece.extend_from_slice(&line.json);
+            piece.extend_from_slice(OF_FLEET);
+            piece.extend_from_slice(line.fleet.to_string().as_bytes());
+            piece.push(b',');
+            piece.extend_from_slice(line.json.strip_prefix(b"{").unwrap_or_default());
         }
         let mut file = options.open(&self.now)?;
         file.write_all(&piece)?;
@@ -75,15 +90,15 @@ impl Shelf {
         Ok(())
     }
 
-    /// Returns the last `most` lines of these services, and what comes after them. Blocks.
-    pub(in crate::fleet) fn read(&self, most: usize, services: &[String]) -> (Vec<Line>, News) {
+    /// Returns the last `most` lines of this fleet and these services, and what comes after them. Blocks.
+    pub(in crate::fleet) fn read(&self, most: usize, fleet: u64, services: &[String]) -> (Vec<Line>, News) {
         let _turn = locked(&self.turn);
         let news = self.news.subscribe();
         let mut lines: Vec<Line> = Vec::new();
         for path in [&self.now, &self.old] {
             let text = end_of(path);
             let found = text.split_inclusive(|byte| *byte == b'\n').rev().filter_map(line);
-            lines.extend(found.filter(|line| line.is_of(services)).take(most - lines.len()));
+            lines.extend(found.filter(|line| line.is_of(fleet, services)).take(most - lines.len()));
         }
         lines.reverse();
         (lines, news)
@@ -106,14 +121,17 @@ impl Shelf {
     }
 }
 
-/// Reads a line of a file. One that was cut by a power cut is left out.
-fn line(json: &[u8]) -> Option<Line> {
+/// Reads a line of a file. One that was cut by a power cut is left out, and one of an older version, which has no fleet.
+fn line(kept: &[u8]) -> Option<Line> {
     #[derive(Deserialize)]
     struct OfService {
         service: Option<String>,
     }
+    let rest = kept.strip_prefix(OF_FLEET)?;
+    let (fleet, rest) = rest.split_at_checked(rest.iter().position(|byte| *byte == b',')?)?;
+    let json = [b"{", rest.strip_prefix(b",")?].concat();
     let read: OfService = serde_json::from_slice(json.strip_suffix(b"\n")?).ok()?;
-    Some(Line { service: read.service, json: json.to_vec() })
+    Some(Line { fleet: str::from_utf8(fleet).ok()?.parse().ok()?, service: read.service, json })
 }
 
 /// Returns the content of a file, of a too large one the end.

@@ -10,7 +10,7 @@ use super::pages::{self, Page};
 use super::users::name_of;
 use crate::fleet::access::{Entry, FIRST, Outcome, Which};
 use crate::fleet::policy::World;
-use crate::fleet::{RESTORER, rollouts};
+use crate::fleet::{RESTORER, device_api, rollouts};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
 use crate::wire::operator_api::access::{AuditView, ThingView};
@@ -56,6 +56,7 @@ fn is_known(world: &World, by: &str) -> bool {
     by == FIRST
         || by == RESTORER
         || by == rollouts::ACTOR
+        || by == device_api::ACTOR
         || by.len() == 12 && by.bytes().all(|digit| digit.is_ascii_hexdigit())
         || world.accounts().users().any(|user| user.name == by)
         || tokens.any(|token| token.name == by)

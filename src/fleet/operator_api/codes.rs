@@ -69,9 +69,10 @@ fn of_webhook(refusal: &WebhookRefusal) -> Code {
     match refusal {
         WebhookRefusal::NoSuchWebhook { .. } => Code::NotFound,
         WebhookRefusal::Address(_) => Code::BadRequest,
-        WebhookRefusal::Taken { .. } | WebhookRefusal::TooMany { .. } | WebhookRefusal::Needed { .. } => {
-            Code::Refused
-        }
+        WebhookRefusal::Taken { .. }
+        | WebhookRefusal::NotEncrypted { .. }
+        | WebhookRefusal::TooMany { .. }
+        | WebhookRefusal::Needed { .. } => Code::Refused,
     }
 }
 

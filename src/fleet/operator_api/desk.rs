@@ -77,6 +77,8 @@ pub(super) struct Order {
     pub(super) caller: Caller,
     needs: Needs,
     request: String,
+    /// Whether a page of the dashboard only asks what an act would do, to show it.
+    is_preview: bool,
     why: Option<String>,
     conditions: Conditions,
     key: Option<Arc<Key>>,
@@ -109,6 +111,7 @@ impl Order {
         let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
         // The router has taken off what the routes of this API begin with.
         let page = request.extensions().get::<OfPage>().map(|OfPage(page)| page.clone());
+        let is_preview = page.as_ref().is_some_and(|page| page.starts_with("GET "));
         let shown = page.unwrap_or_else(|| format!("{} /api/v1{path}", needs.method.as_str()));
         let conditions = Conditions::of(request.headers())?;
         if !needs.has_etag && needs.method != Method::Get && !conditions.is_none() {
@@ -120,12 +123,17 @@ impl Order {
             ApiError::with_remedy(Code::BadRequest, "the header Idempotency-Key is not a key", accepts)
         })?;
         let (key, is_repeat) = (key.map(Arc::new), AtomicBool::new(false));
-        Ok(Self { caller, needs, request: shown, why, conditions, key, is_repeat })
+        Ok(Self { caller, needs, request: shown, is_preview, why, conditions, key, is_repeat })
     }
 
     /// Returns the key of this request, if it has one.
     pub(super) fn key(&self) -> Option<Arc<Key>> {
         self.key.clone()
+    }
+
+    /// Returns whether this request is to change something.
+    pub(super) fn is_act(&self) -> bool {
+        self.needs.method != Method::Get && !self.is_preview
     }
 
     /// Returns whether this request was done before.

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{ApiError, Params, Path};
 use super::desk::Desk;
-use crate::fleet::logs::{Line, News, Shelf};
+use crate::fleet::logs::{Following, Line, News, Shelf};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
 
@@ -36,6 +37,9 @@ const ALIVE: Duration = Duration::from_secs(30);
 /// Lines that the client has not read yet.
 const AHEAD: usize = 16;
 
+/// Tells nginx to pass lines on as they come.
+const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
+
 /// Which lines.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +56,11 @@ pub(super) async fn show(
     Path(device): Path<String>,
     Params(which): Params<Which>,
 ) -> Result<Response, ApiError> {
-    let uuid = desk.world().find_device(&device)?.uuid.clone();
+    let (uuid, fleet) = {
+        let world = desk.world();
+        let device = world.find_device(&device)?;
+        (device.uuid.clone(), device.fleet)
+    };
     let most = which.lines.unwrap_or(USUAL);
     let named = which.service.as_deref().unwrap_or_default();
     let services: Vec<String> =
@@ -67,14 +75,16 @@ pub(super) async fn show(
         return Err(ApiError::with_remedy(Code::BadRequest, "this server takes no logs of devices", remedy));
     }
     let following = match which.follow {
-        true => Some(logs.follow().ok_or_else(ApiError::busy)?),
+        true => {
+            Some(logs.follow(desk.token_id()).map_err(|why| ApiError::too_many_follow(&desk.who(), why))?)
+        }
         false => None,
     };
     let shelf = logs.shelf(&uuid);
     let is_waited_for = !logs.wants(&uuid);
     let news = shelf.news();
     logs.ask(&uuid);
-    let reader = Reader { desk, uuid, shelf, services };
+    let reader = Reader { desk, uuid, fleet, shelf, services };
     match following {
         Some(place) => Ok(reader.follow(most, place)),
         None => {
@@ -98,19 +108,21 @@ async fn settle(mut news: News) {
 struct Reader {
     desk: Desk,
     uuid: DeviceUuid,
+    /// Number of its fleet when the request came.
+    fleet: u64,
     shelf: Arc<Shelf>,
     services: Vec<String>,
 }
 
 impl Reader {
     async fn read(&self, most: usize) -> Result<(Vec<Line>, News), ApiError> {
-        let (shelf, services) = (Arc::clone(&self.shelf), self.services.clone());
-        let reading = tokio::task::spawn_blocking(move || shelf.read(most, &services));
+        let (shelf, fleet, services) = (Arc::clone(&self.shelf), self.fleet, self.services.clone());
+        let reading = tokio::task::spawn_blocking(move || shelf.read(most, fleet, &services));
         reading.await.map_err(|error| ApiError::failed(&error))
     }
 
-    /// Answers with the last lines and then new ones, until the client goes or the server stops.
-    fn follow(self, most: usize, place: OwnedSemaphorePermit) -> Response {
+    /// Answers with the last lines and then new ones, until the client goes, the device is moved, or the server stops.
+    fn follow(self, most: usize, place: Following) -> Response {
         let (to, receiver) = mpsc::channel(AHEAD);
         let sending = async move {
             let _place = place;
@@ -142,18 +154,20 @@ impl Reader {
         let mut checked = Instant::now();
         loop {
             if checked.elapsed() >= ALIVE {
-                // Its token may have ended, and the device may have been moved out of its fleets.
-                let is_seen = self.desk.world().find_device(self.uuid.as_str()).is_ok();
-                if !is_seen || self.desk.check_token().is_err() {
+                // Its token may have ended, and the device may have been moved to another fleet.
+                let world = self.desk.world();
+                let is_there =
+                    world.find_device(self.uuid.as_str()).is_ok_and(|device| device.fleet == self.fleet);
+                if !is_there || self.desk.check_token().is_err() {
                     return;
                 }
                 self.desk.logs().ask(&self.uuid);
                 checked = Instant::now();
             }
             let piece = match timeout(ALIVE, news.recv()).await {
-                Ok(Ok(lines)) => {
-                    join(lines.iter().filter(|line| line.is_of(&self.services)).cloned().collect())
-                }
+                Ok(Ok(lines)) => join(
+                    lines.iter().filter(|line| line.is_of(self.fleet, &self.services)).cloned().collect(),
+                ),
                 // It was too slow, and goes on with the oldest lines that are still there.
                 Ok(Err(RecvError::Lagged(_))) => continue,
                 Ok(Err(RecvError::Closed)) => return,
@@ -171,5 +185,5 @@ fn join(lines: Vec<Line>) -> Bytes {
 }
 
 fn answer(body: Body) -> Response {
-    ([(CONTENT_TYPE, "application/jsonl")], body).into_response()
+    ([(CONTENT_TYPE, "application/jsonl"), UNBUFFERED], body).into_response()
 }

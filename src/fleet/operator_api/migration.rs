@@ -2,7 +2,7 @@
 
 use axum::Json;
 
-use super::answer::{ApiError, Body};
+use super::answer::{ApiError, SecretBody};
 use super::desk::{Acting, Desk};
 use super::devices::{Wanted, bulk};
 use crate::fleet::clock;
@@ -12,7 +12,7 @@ use crate::wire::operator_api::{BulkView, MigrateMany, MigrationOrder};
 /// Orders all of these devices to another cloud, or none.
 pub(super) async fn migrate(
     records: Desk,
-    Body(asked): Body<MigrateMany>,
+    SecretBody(asked): SecretBody<MigrateMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let MigrateMany { devices, filter, fleet, order, dry_run } = asked;
     let has_filter = filter.is_some() || fleet.is_some();

@@ -13,13 +13,14 @@ use super::devices::fleet_name;
 use super::pages::{self, Page, WhichPage};
 use crate::fleet::clock;
 use crate::fleet::policy::{Device, NewRollout, Refusal, Steering, World};
-use crate::fleet::rollout::{self, Definition, Pause, Phase, Rollout, Tally};
+use crate::fleet::rollout::{self, Awaits, Definition, Rollout, Tally};
 use crate::fleet::rollouts::Sighted;
 use crate::host;
 use crate::model::WindowState;
 use crate::model::quantity::span;
 use crate::wire::operator_api::{
-    HaltedSegment, Nothing, RolloutSummary, RolloutTally, RolloutView, StartRollout, WaveView,
+    ApproveWave, Code, HaltedSegment, Nothing, RolloutSummary, RolloutTally, RolloutView, StartRollout,
+    WaveView,
 };
 
 pub(super) async fn list(
@@ -72,19 +73,6 @@ fn summary(world: &World, rollout: &Rollout) -> RolloutSummary {
         wave: rollout.wave + 1,
         waves: rollout.definition.waves.len(),
         tally: tally_of(rollout.tally),
-    }
-}
-
-/// Returns what the next wave waits for besides devices.
-fn waits_for(rollout: &Rollout) -> Option<&'static str> {
-    match rollout.phase {
-        Phase::Paused { why: Pause::Approval } => Some("approval"),
-        Phase::Running if rollout.question.is_some() => Some("webhook"),
-        Phase::Running
-        | Phase::Paused { .. }
-        | Phase::Halted { .. }
-        | Phase::Completed
-        | Phase::Aborted { .. } => None,
     }
 }
 
@@ -150,7 +138,18 @@ macro_rules! steering {
     )*};
 }
 
-steering!(pause: Pause, resume: Resume, approve: Approve, abort: Abort, pull_back: PullBack, complete: Complete);
+steering!(pause: Pause, resume: Resume, abort: Abort, pull_back: PullBack, complete: Complete);
+
+pub(super) async fn approve(
+    records: Desk,
+    Path(fleet): Path<String>,
+    Body(ApproveWave { wave, without_webhook }): Body<ApproveWave>,
+) -> Result<Response, ApiError> {
+    let remedy = "waits_for_wave of the rollout is the wave that waits";
+    let no_wave = || ApiError::with_remedy(Code::BadRequest, "waves are counted from 1", remedy);
+    let wave = wave.checked_sub(1).ok_or_else(no_wave)?;
+    steer(records, fleet, Steering::Approve { wave, without_webhook }).await
+}
 
 async fn steer(records: Desk, fleet: String, steering: Steering) -> Result<Response, ApiError> {
     let who = records.who();
@@ -192,6 +191,7 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
             rate.map_or(0, |rate| (rate.interval() * u32::try_from(devices).unwrap_or(u32::MAX)).as_secs());
         earliest += if devices == 0 { 0 } else { soak.0.as_secs() + exposing };
     }
+    let awaited = rollout.awaited();
     let halted = rollout.halted.iter();
     let halted =
         halted.map(|(segment, why)| HaltedSegment { segment: segment.to_string(), why: why.to_string() });
@@ -203,7 +203,8 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
         ended: rollout.ended,
         phase: rollout.phase.as_str().to_owned(),
         why: why(rollout),
-        waits_for: waits_for(rollout).map(str::to_owned),
+        waits_for: awaited.map(|(_, awaits)| word_of(awaits).to_owned()),
+        waits_for_wave: awaited.map(|(wave, _)| wave + 1),
         wave: rollout.wave + 1,
         settled: rollout.settled,
         next: next(rollout, rollout.tally, now),
@@ -212,6 +213,13 @@ fn view(records: &Desk, world: &World, rollout: &Rollout) -> RolloutView {
         waves,
         halted: halted.collect(),
         definition: serde_json::to_value(&rollout.definition).unwrap_or_default(),
+    }
+}
+
+fn word_of(awaits: Awaits) -> &'static str {
+    match awaits {
+        Awaits::Approval => "approval",
+        Awaits::Webhook => "webhook",
     }
 }
 
@@ -238,7 +246,7 @@ fn next(rollout: &Rollout, tally: Tally, now: Timestamp) -> String {
     if let Some(question) = &rollout.question {
         let again = question.next.strftime("%FT%TZ");
         return format!(
-            "the webhook is asked again at {again}; `cotter rollout approve` begins the wave without it"
+            "the webhook is asked again at {again}; `cotter rollout approve --without-webhook` begins the wave without it"
         );
     }
     let is_last = rollout.wave + 1 == rollout.definition.waves.len();

@@ -88,7 +88,7 @@ async fn permitted(
         }
         Err(error) => error.into_response(),
     };
-    if needs.method != Method::Get && !response.status().is_success() {
+    if order.is_act() && !response.status().is_success() {
         let (code, message) = response
             .extensions()
             .get::<Failed>()

@@ -8,7 +8,7 @@ use axum::extract::Extension;
 use axum::http::StatusCode;
 use tokio::time::Instant;
 
-use super::answer::{ApiError, Body, Path};
+use super::answer::{ApiError, Body, Path, SecretBody};
 use super::desk::{Acting, Desk};
 use super::users::name_of;
 use crate::fleet::access::Scope;
@@ -33,7 +33,7 @@ pub(super) async fn show(desk: Desk, Path(name): Path<String>) -> Result<Json<We
 
 pub(super) async fn create(
     desk: Desk,
-    Body(CreateWebhook { name, url, allow_http, fleets, events }): Body<CreateWebhook>,
+    SecretBody(CreateWebhook { name, url, allow_http, fleets, events }): SecretBody<CreateWebhook>,
 ) -> Result<(StatusCode, Json<WebhookCreated>), ApiError> {
     let failed = |error: io::Error| ApiError::new(Code::Internal, error.to_string());
     let secret = Secret::of(&secret::random().map_err(failed)?);

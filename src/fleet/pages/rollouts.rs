@@ -14,7 +14,7 @@ use super::site::Visitor;
 use super::trouble::Trouble;
 use crate::fleet::access::Permission;
 use crate::model::text::one_line;
-use crate::wire::operator_api::{Code, FleetView, Nothing, RolloutView};
+use crate::wire::operator_api::{ApproveWave, Code, FleetView, Nothing, RolloutView};
 
 /// An act on a rollout: its word on the wire, its button, what it means, and in which phases it can be done.
 type Act = (&'static str, &'static str, &'static str, &'static [&'static str]);
@@ -178,6 +178,10 @@ fn confirm(
                 (csrf(&visitor.csrf))
                 input type="hidden" name="do" value=(word);
                 input type="hidden" name="number" value=(rollout.number);
+                @if let Some(wave) = rollout.waits_for_wave.filter(|_| word == "approve") {
+                    input type="hidden" name="wave" value=(wave);
+                    input type="hidden" name="for" value=(rollout.waits_for.as_deref().unwrap_or_default());
+                }
                 div.buttons {
                     button.primary.danger[word == "abort" || word == "pull-back"] type="submit" { (button) }
                     a.button href=(here) data-close { "Cancel" }
@@ -200,7 +204,17 @@ pub(super) async fn act(
     let rollout = visitor.get::<RolloutView>(&current).await?.value;
     // The page may show a rollout that is over since.
     let acted = if fields.text("number") == rollout.number.to_string() {
-        visitor.act::<RolloutView>(Method::POST, &format!("{current}/{word}"), &Nothing {}, None).await
+        let address = format!("{current}/{word}");
+        match word {
+            // The wave that the page has shown: a second click is refused.
+            "approve" => {
+                let wave = fields.text("wave").parse().unwrap_or_default();
+                let without_webhook = fields.text("for") == "webhook";
+                let approval = ApproveWave { wave, without_webhook };
+                visitor.act::<RolloutView>(Method::POST, &address, &approval, None).await
+            }
+            _ => visitor.act::<RolloutView>(Method::POST, &address, &Nothing {}, None).await,
+        }
     } else {
         let message = "another rollout has begun since you looked, so nothing was done";
         Err(Trouble::new(Code::Refused, message))

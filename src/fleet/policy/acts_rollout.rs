@@ -25,8 +25,12 @@ pub struct NewRollout {
 pub enum Steering {
     Pause,
     Resume,
-    /// Lets the next wave begin.
-    Approve,
+    /// Lets a wave begin. `wave` is its index: an approval is for one wave, so that a second click does not approve the next
+    /// one. Nor does it overrule a webhook, unless `without_webhook` says so.
+    Approve {
+        wave: usize,
+        without_webhook: bool,
+    },
     /// Ends it. Devices get their fleet's target again.
     Abort,
     /// Sends back all devices that have the release.
@@ -147,26 +151,23 @@ impl World {
         let open = self.open_rollout(fleet.number);
         let open = open.ok_or_else(|| Refusal::NoRollout { fleet: fleet.name.clone() })?;
         let mut rollout = open.as_ref().clone();
-        let not_now = |why: &'static str| Err(Refusal::NotNow { rollout: rollout.number, why });
+        let number = rollout.number;
+        let not_now = |why: &'static str| Err(Refusal::NotNow { rollout: number, why });
         let is_back = matches!(rollout.phase, Phase::Halted { is_pulled_back: true, .. });
         match steering {
             Steering::Pause if rollout.phase == Phase::Running => {
                 rollout.phase = Phase::Paused { why: Pause::Person { who: who.to_owned() } };
             }
             Steering::Pause => return not_now("it does not run"),
-            Steering::Approve if rollout.phase == Phase::Running && rollout.question.is_some() => {
-                rollout.confirm();
-            }
-            Steering::Resume | Steering::Approve if rollout.phase == Phase::Running => {
-                return not_now("it runs already");
-            }
-            Steering::Resume | Steering::Approve if is_back => {
+            Steering::Resume | Steering::Approve { .. } if is_back => {
                 return not_now("it was pulled back: abort it, and start another one");
             }
-            Steering::Approve if (rollout.phase != Phase::Paused { why: Pause::Approval }) => {
-                return not_now("it does not wait for an approval: `cotter rollout resume` it");
+            Steering::Approve { wave, without_webhook } => {
+                if let Err(why) = approve(&mut rollout, *wave, *without_webhook) {
+                    return not_now(why);
+                }
             }
-            Steering::Approve => rollout.approve(),
+            Steering::Resume if rollout.phase == Phase::Running => return not_now("it runs already"),
             Steering::Resume if (rollout.phase == Phase::Paused { why: Pause::Approval }) => {
                 return not_now("it waits for an approval: `cotter rollout approve` it");
             }
@@ -297,5 +298,38 @@ impl World {
     pub fn may_be_rolled_out(&self, release: u64) -> bool {
         self.release(release)
             .is_some_and(|release| release.status == ReleaseStatus::Success && !release.is_invalidated)
+    }
+}
+
+/// Lets a wave of a rollout begin.
+///
+/// # Errors
+///
+/// Why not.
+fn approve(rollout: &mut Rollout, wave: usize, without_webhook: bool) -> Result<(), &'static str> {
+    let awaited = rollout.awaited().map(|(awaited, _)| awaited);
+    match &rollout.phase {
+        Phase::Running if awaited.is_none() => Err("it runs already, and waits for no approval"),
+        Phase::Running | Phase::Paused { why: Pause::Approval } if awaited != Some(wave) => {
+            Err("another wave waits than the one to approve: `cotter rollout show` it")
+        }
+        Phase::Running if !without_webhook => Err(
+            "this wave waits for its webhook, and for no approval: `cotter rollout approve --without-webhook` \
+                 begins it without",
+        ),
+        Phase::Running => {
+            rollout.confirm();
+            Ok(())
+        }
+        Phase::Paused { why: Pause::Approval } if without_webhook => {
+            Err("this wave waits for an approval, and for no webhook so far: approve it first")
+        }
+        Phase::Paused { why: Pause::Approval } => {
+            rollout.approve();
+            Ok(())
+        }
+        Phase::Paused { .. } | Phase::Halted { .. } | Phase::Completed | Phase::Aborted { .. } => {
+            Err("it does not wait for an approval: `cotter rollout resume` it")
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::rules::shown;
 use super::{Change, Counters, Fleet, Refusal, World};
 use crate::fleet::access::Scope;
 use crate::fleet::rollout::{Definition, Phase, Rollout};
@@ -128,11 +129,15 @@ impl World {
         Ok(messages.chain([Change::Webhook(WebhookChange::Drop(webhook.name.clone()))]).collect())
     }
 
-    /// Refuses a rollout that would ask a webhook that is not there, or not for its fleet.
+    /// Refuses a rollout that would ask a webhook that is not there, is not for its fleet, or whose answers anyone could give.
     pub(super) fn check_confirm(&self, fleet: &Fleet, definition: &Definition) -> Result<(), Refusal> {
         let Some(name) = &definition.confirm else { return Ok(()) };
         match self.webhook(name) {
-            Some(webhook) if webhook.scope.has(fleet.number) => Ok(()),
+            Some(webhook) if webhook.scope.has(fleet.number) => match webhook::is_authenticated(&webhook.url)
+            {
+                true => Ok(()),
+                false => Err(WebhookRefusal::NotEncrypted { name: name.clone() }.into()),
+            },
             Some(_) | None => {
                 Err(WebhookRefusal::NoSuchWebhook { given: shown(name), fleet: Some(fleet.name.clone()) }
                     .into())
@@ -312,10 +317,6 @@ fn counters(world: &World, changes: &[Change]) -> Counters {
 
 fn unknown_event(name: &str) -> Refusal {
     Refusal::BadText { what: "event of a rollout", given: shown(name), accepts: EVENTS }
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub use definition::Definition;
 pub use draft::{plan, survey};
 pub use engine::{Decision, decide};
 pub use position::{Position, position};
+pub use question::Awaits;
 pub use share::Share;
 pub use state::{Cause, Counted, Halt, Member, Pause, Phase, Question, Rollout, RolloutMember, Segment};
 pub use tally::Tally;

@@ -1,6 +1,13 @@
 //! The question to a webhook whether a wave may begin.
 
-use super::state::Rollout;
+use super::state::{Pause, Phase, Rollout};
+
+/// What a wave waits for besides devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    Approval,
+    Webhook,
+}
 
 impl Rollout {
     /// Returns `true` if no webhook holds this wave.
@@ -13,6 +20,16 @@ impl Rollout {
     pub fn confirm(&mut self) {
         if let Some(question) = self.question.take() {
             self.confirmed = Some(question.wave);
+        }
+    }
+
+    /// Returns the index of the wave that waits for an approval or a webhook.
+    #[must_use]
+    pub fn awaited(&self) -> Option<(usize, Awaits)> {
+        match self.phase {
+            Phase::Paused { why: Pause::Approval } => Some((self.wave + 1, Awaits::Approval)),
+            Phase::Running => Some((self.question.as_ref()?.wave, Awaits::Webhook)),
+            Phase::Paused { .. } | Phase::Halted { .. } | Phase::Completed | Phase::Aborted { .. } => None,
         }
     }
 

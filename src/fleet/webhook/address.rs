@@ -44,6 +44,12 @@ pub fn check_address(text: &str, allows_http: bool) -> Result<(), BadAddress> {
     if url.fragment().is_some() { Err(BadAddress::Fragment) } else { Ok(()) }
 }
 
+/// Returns `true` if an answer from this URL comes from whoever the URL names: it is https, or this machine.
+#[must_use]
+pub fn is_authenticated(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.scheme() == "https" || http::is_loopback(&url))
+}
+
 /// Returns scheme, host and port of the URL of a webhook, which are no secret.
 #[must_use]
 pub fn origin(url: &str) -> String {
@@ -74,6 +80,8 @@ mod tests {
             ("https://ci.example.com/#x", false, Err(BadAddress::Fragment)),
         ] {
             assert_eq!(check_address(url, allows_http), expected, "{url}");
+            let is_secure = !url.starts_with("http://ci");
+            assert!(expected.is_err() || is_authenticated(url) == is_secure, "{url}");
         }
         let long = format!("https://ci.example.com/{}", "x".repeat(2000));
         assert_eq!(check_address(&long, false), Err(BadAddress::TooLong));

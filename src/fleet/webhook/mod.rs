@@ -12,7 +12,7 @@ mod schedule;
 mod signature;
 mod types;
 
-pub use address::{BadAddress, check_address, origin};
+pub use address::{BadAddress, check_address, is_authenticated, origin};
 pub use body::{Subject, announcement, question, test};
 pub use events::{Event, News, news};
 pub use refusal::WebhookRefusal;

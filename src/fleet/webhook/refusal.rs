@@ -19,6 +19,12 @@ pub enum WebhookRefusal {
     #[error("the URL of the webhook is not accepted: {0}")]
     Address(BadAddress),
 
+    #[error(
+        "webhook {name:?} must not let waves begin, because its URL is http to another machine, and anyone on the way could answer; \
+         create a webhook with https for that"
+    )]
+    NotEncrypted { name: String },
+
     #[error("there are {most} webhooks already; delete one that is not needed")]
     TooMany { most: usize },
 
@@ -36,6 +42,7 @@ impl WebhookRefusal {
             Self::NoSuchWebhook { .. } => "no_such_webhook",
             Self::Taken { .. } => "webhook_taken",
             Self::Address(_) => "bad_webhook",
+            Self::NotEncrypted { .. } => "webhook_not_encrypted",
             Self::TooMany { .. } => "too_many_webhooks",
             Self::Needed { .. } => "webhook_needed",
         }

@@ -29,7 +29,8 @@ pub use exchange::{
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 pub use rollouts::{
-    DeviceRollout, HaltedSegment, RolloutSummary, RolloutTally, RolloutView, StartRollout, WaveView,
+    ApproveWave, DeviceRollout, HaltedSegment, RolloutSummary, RolloutTally, RolloutView, StartRollout,
+    WaveView,
 };
 pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
 pub use webhooks::{CreateWebhook, WebhookCreated, WebhookFailure, WebhookTested, WebhookView};

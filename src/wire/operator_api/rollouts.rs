@@ -20,6 +20,17 @@ pub struct StartRollout {
     pub dry_run: bool,
 }
 
+/// Lets one wave begin that waits for a person or a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveWave {
+    /// Number of the wave that is to begin, from 1. If another one waits, the request is refused: it may be a second click.
+    pub wave: usize,
+    /// Begins the wave although its webhook has not let it begin. Without it, only an approval is given.
+    #[serde(default)]
+    pub without_webhook: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutView {
     pub number: u64,
@@ -36,6 +47,9 @@ pub struct RolloutView {
     /// What its next wave waits for besides devices: `approval` or `webhook`.
     #[serde(default)]
     pub waits_for: Option<String>,
+    /// Number of the wave that waits for it, from 1.
+    #[serde(default)]
+    pub waits_for_wave: Option<usize>,
     /// Number of the last wave that has begun, from 1.
     pub wave: usize,
     /// Since when enough devices of the waves so far have accepted the release.
