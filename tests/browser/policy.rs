@@ -149,7 +149,7 @@ async fn the_second_of_two_people_sees_that_the_first_was_faster() {
     second.until_text("Another user changed this first").await;
     second.until_text("Now the fleet is pinned to 2b3c4d5").await;
     assert_eq!(scene.poll(&devices[0]).await.0, GOOD);
-    second.click_text("Look at my choice again").await;
+    second.click_text("Preview it again").await;
     second.until_text("4 devices of 4 of this fleet will run 1a2b3c4").await;
     second.click_text("Pin fleet").await;
     second.until_text("greenhouse is pinned to 1a2b3c4.").await;
