@@ -151,7 +151,7 @@ async fn a_release_is_compared_with_another_one_and_the_address_holds_the_choice
     // The address alone shows it again, also without a script.
     browser.scripts(false).await;
     browser.open(&scene.url(&format!("/fleets/{fleet}/releases/{GOOD}?compare={OLD}"))).await;
-    browser.until_text("both releases have the same services, images and compose fields.").await;
+    browser.until_text("Both releases have the same services, images and compose fields.").await;
     browser.open(&scene.url(&format!("/fleets/{fleet}/releases/{GOOD}?compare=ffffffff"))).await;
     browser.until_there("#compare [role=alert]").await;
 }

@@ -180,7 +180,7 @@ async fn a_rollout_starts_only_if_the_fleet_is_as_the_plan_showed_it_and_errors_
     browser.until_text("Rollout 3 of 4d5e6f7 has started.").await;
     // Without consent to replace it, and with a wave that is none, the form says why, and keeps what was typed.
     for (waves, more, wrong) in [
-        ("1,100%25", "", "goes on"),
+        ("1,100%25", "", "is not over"),
         ("%3Cimg+src=x%3E", "&supersede=1", "not a wave"),
         ("1,100%25", "&at_once=x&supersede=1", "At once"),
     ] {

@@ -94,7 +94,7 @@ async fn a_token_reaches_no_more_than_a_person_meant() {
     browser.click("dialog input[name=scope][value=some]").await;
     browser.type_into("#expires_in", "soon").await;
     browser.click_text("Create token").await;
-    browser.until_text("expires_in = \"soon\" is not accepted").await;
+    browser.until_text("Expires_in = \"soon\" is not accepted").await;
     assert_eq!(scene.get("/tokens").await.as_array().unwrap().len(), 1);
     browser.type_into("#expires_in", "").await;
     browser.click_text("Create token").await;

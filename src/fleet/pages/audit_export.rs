@@ -44,7 +44,7 @@ pub(super) async fn download(
     let export = Export { visitor, filter, page, left: MOST };
     let pieces = stream::unfold(Some(export), async |export| match export?.next().await {
         Ok((bytes, rest)) => Some((Ok(bytes), rest)),
-        // The connection is cut, so that no one takes a part for the file.
+        // The connection is cut, so that a part is not taken for the file.
         Err(trouble) => Some((Err(io::Error::other(trouble.failure.message)), None)),
     });
     let disposition = format!("attachment; filename=\"{name}\"");

@@ -100,7 +100,9 @@ async function openDialog(address, options) {
   showTimes(dialog);
   showCopying(dialog);
   if (!dialog.open) dialog.showModal();
-  const first = one("input:checked, input:not([type=hidden]):not(:disabled), select, .primary, .button, button", dialog);
+  let first = one("input:not([type=hidden]):not(:disabled), select, .primary, .button, button", dialog);
+  // Of a group, what is chosen.
+  if (first && first.type === "radio") first = one(`input[name="${first.name}"]:checked`, dialog) || first;
   const chosen = one("[role=alert]", dialog);
   if (chosen) {
     chosen.tabIndex = -1;

@@ -56,7 +56,7 @@ fn menu(fleet: &FleetView, own: &str, others: &[&ReleaseView], chosen: Option<&s
                     @if let Some(older) = older { option value=(older) selected { (one_line(short(older))) } }
                     @for other in others {
                         option value=(other.commit) selected[chosen == Some(other.commit.as_str())] {
-                            (short(&other.commit)) ", built " (other.start_timestamp.strftime("%Y-%m-%d %H:%M UTC"))
+                            (short(&other.commit)) ", built " (other.start_timestamp.strftime("%Y-%m-%d"))
                         }
                     }
                 }
@@ -81,8 +81,8 @@ fn differences(fleet: &FleetView, other: &ReleaseDetail, found: &Comparison) -> 
     };
     html! {
         p {
-            "Compared with " (commit(&fleet.number.to_string(), Some(&release.commit))) " " (flags(release))
-            @if found.is_empty() { ": both releases have the same services, images and compose fields." }
+            "Compared with " (commit(&fleet.number.to_string(), Some(&release.commit))) ". " (flags(release))
+            @if found.is_empty() { " Both releases have the same services, images and compose fields." }
         }
         @if !found.added.is_empty() || !found.removed.is_empty() {
             table.services {

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_told_with_its_field() {
+    fn a_text_that_is_no_number_is_refused_with_its_field() {
         for (text, wrong) in
             [("at_once=many", "At once is \"many\""), ("max_failures=-1", "Most failures is \"-1\"")]
         {

@@ -84,10 +84,10 @@ fn deliveries(webhook: &WebhookView) -> Markup {
     let is_newer = |at: Timestamp| webhook.last_success.is_none_or(|success| success < at);
     html! {
         @if let Some(failure) = failure.filter(|failure| is_newer(failure.at)) {
-            span.state.bad { (sign("failing")) "Failed " (age(failure.at)) }
+            span.state.bad { (sign("failing")) "Failed" } " " (age(failure.at))
             p.why { (one_line(&failure.why)) }
         } @else if let Some(success) = webhook.last_success {
-            span.state.good { (sign("accepted")) "Delivered " (age(success)) }
+            span.state.good { (sign("accepted")) "Delivered" } " " (age(success))
         } @else {
             span.muted { "none yet" }
         }
@@ -126,7 +126,7 @@ async fn create_form(
         (once::key()?)
         (field("name", "Name", &fields.text("name"), "Lower-case letters, digits, and . _ -"))
         (field("url", "URL", &fields.text("url"), "https, or http to the server's own machine."))
-        (tick("allow_http", "1", fields.get("allow_http").is_some(), &html! { "Accept http to another machine. Anybody on the way can read the messages." }))
+        (tick("allow_http", "1", fields.get("allow_http").is_some(), &html! { "Accept http to another machine. Others on the network can read the messages then." }))
         fieldset.options {
             legend.label { "Events" }
             div.ticks {
