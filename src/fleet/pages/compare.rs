@@ -172,6 +172,6 @@ mod tests {
         };
         let found = compared(&of(json!({ "K": "x".repeat(2 * LONGEST) })), &of(Value::Object(many)));
         assert_eq!((found.fields.len(), found.more), (MOST, 8));
-        assert!(found.fields[0].before.as_ref().unwrap().chars().count() <= LONGEST + 1);
+        assert!(found.fields[0].before.as_ref().unwrap().ends_with("characters more)"));
     }
 }

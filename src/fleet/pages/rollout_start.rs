@@ -117,7 +117,8 @@ impl<'a> Start<'a> {
     fn is_as_shown(&self) -> bool {
         let is_same_fleet = self.fields.get("etag") == Some(self.fleet.etag.as_str());
         let open = self.open.as_ref();
-        let is_same_rollout = self.fields.text("replaces") == number_of(open);
+        // One that has ended since is replaced by none.
+        let is_same_rollout = open.is_none() || self.fields.text("replaces") == number_of(open);
         // The form is sent again, because no answer came: then the rollout that goes on is the one that it has started.
         let is_repeat = self.visitor.key.is_some()
             && open.is_some_and(|open| open.release.as_deref() == self.fields.get("release"));
