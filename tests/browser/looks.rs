@@ -218,6 +218,12 @@ async fn every_page_is_good_for_people_in_light_and_dark_wide_and_narrow() {
     browser.click("#policy .primary").await;
     browser.until_there("dialog[open] .option").await;
     look(&browser, "fleet-dialog", axe.as_ref(), &mut wrong).await;
+    browser.open(&scene.url("/fleets")).await;
+    browser.click_text("Create a fleet…").await;
+    browser.type_into("#name", "Workshop").await;
+    browser.click_text("Create fleet").await;
+    browser.until_there("dialog [data-secret]").await;
+    look(&browser, "secret", axe.as_ref(), &mut wrong).await;
     browser.open(&scene.url("/settings")).await;
     browser.click(".account summary").await;
     browser.click_text("Sign out").await;

@@ -237,7 +237,7 @@ impl Step<'_> {
     }
 
     async fn fleets(&self) -> Result<Markup, Trouble> {
-        let fleets = self.visitor.get::<Vec<FleetView>>("/fleets").await?.value;
+        let (fleets, has_more) = self.visitor.fleets().await?;
         Ok(html! {
             fieldset.menu-of-releases {
                 legend.visually-hidden { "Fleet" }
@@ -249,6 +249,7 @@ impl Step<'_> {
                     }
                 }
                 @if fleets.len() < 2 { p { "There is no other fleet." } }
+                @if has_more { p.muted { "These are the first fleets; " code { "cotter device move" } " takes any." } }
             }
         })
     }

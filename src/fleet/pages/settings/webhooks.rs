@@ -134,7 +134,7 @@ async fn create_form(
                     (tick("event", event, is_first || events.iter().any(|given| given == event), &html! { (event) }))
                 }
             }
-            p.muted.small { "None: it is only asked before waves of rollouts that name it." }
+            p.muted.small { "With none, it is only asked before waves of rollouts that name it." }
         }
         (scope(fields, &fleets, has_more))
     };
