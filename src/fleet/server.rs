@@ -190,7 +190,7 @@ impl Server {
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
             .merge(health::routes())
-            .merge(pages::routes(&gate, renewal.is_some()))
+            .merge(pages::routes(&gate, renewal.is_some(), &courier))
             .layer(middleware::from_fn_with_state(Arc::clone(&records), counted))
             .with_state(Arc::clone(&records));
         tracing::info!(

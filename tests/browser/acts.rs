@@ -96,8 +96,11 @@ async fn tokens_and_keys_are_revoked_in_the_settings() {
     let fleet = scene.fleet("greenhouse").await;
     let olga = scene.user("olga", "operator").await;
     let Some(browser) = scene.browser(&scene.admin).await else { return };
-    for (link, kind) in [("a[aria-label^='Revoke token']", "token"), ("a[aria-label^='Revoke key']", "key")] {
-        browser.open(&scene.url("/settings")).await;
+    for (page, link, kind) in [
+        ("/settings/access", "a[aria-label^='Revoke token']", "token"),
+        ("/settings/keys", "a[aria-label^='Revoke key']", "key"),
+    ] {
+        browser.open(&scene.url(page)).await;
         browser.click(link).await;
         browser.click("dialog button.primary").await;
         browser.until("!!document.querySelector('.done')").await;

@@ -193,6 +193,33 @@ async fn a_form_that_the_script_sends_again_is_done_once() {
 }
 
 #[tokio::test]
+async fn a_token_is_shown_once_also_if_its_form_is_sent_again_without_a_script() {
+    let (scene, http) = (Scene::open().await, client());
+    scene.user("olga", "read-only").await;
+    let cookie = cookie(&scene, &http).await;
+    let page = scene.url("/settings/access");
+    let asked = http.get(format!("{page}?do=create-token&user=olga")).header("cookie", &cookie).send().await;
+    let asked = asked.unwrap().text().await.unwrap();
+    let fields = ["csrf", "key", "do"].map(|name| (name, hidden(&asked, name)));
+    let given = [("user", "olga"), ("role", "operator"), ("scope", "all"), ("name", "second")];
+    let form = given.map(|(name, value)| (name, value.to_owned())).into_iter().chain(fields);
+    let form = reqwest::Url::parse_with_params("http://form", form).unwrap().query().unwrap().to_owned();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let request = http.post(&page).header("origin", &scene.server.url).header("cookie", &cookie);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(form.clone()).send().await.unwrap();
+        assert_eq!(header(&answer, "cache-control"), "no-store");
+        answers.push((answer.status().as_u16(), answer.text().await.unwrap()));
+    }
+    let shown = |page: &str| page.contains("data-secret");
+    assert_eq!((answers[0].0, shown(&answers[0].1)), (201, true));
+    assert_eq!((answers[1].0, shown(&answers[1].1)), (409, false));
+    assert!(answers[1].1.contains("shown_once"), "{}", answers[1].1);
+    assert_eq!(scene.get("/tokens").await.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn forms_that_never_arrive_take_few_places() {
     let (scene, http) = (Scene::open().await, client());
     let address = scene.server.url.strip_prefix("http://").unwrap().to_owned();

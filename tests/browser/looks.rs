@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::driver::Browser;
-use crate::scene::{GOOD, NEW, OLD, Scene};
+use crate::scene::{DRAFT, GOOD, NEW, OLD, Scene};
 
 /// Text that would be a script, would turn the line around, or rings a bell.
 const HOSTILE: &str = "<script>pwned=1</script><img src=x onerror=pwned=1>\u{202e}gnp\u{7}&amp;'\"";
@@ -105,6 +105,7 @@ async fn busy() -> (Scene, u64, Vec<String>) {
     scene.fleet("Lab").await;
     scene.user("olaf", "operator").await;
     scene.user("ci", "release-engineer").await;
+    scene.webhook().await;
     (scene, fleet, devices)
 }
 
@@ -125,10 +126,30 @@ fn pages(fleet: u64, device: &str) -> Vec<(&'static str, String)> {
         ("releases", format!("/fleets/{fleet}/releases")),
         ("release", format!("/fleets/{fleet}/releases/{NEW}")),
         ("release-delete", format!("/fleets/{fleet}/releases/{NEW}?do=delete")),
+        ("release-compare", format!("/fleets/{fleet}/releases/{NEW}?compare={OLD}")),
         ("rollouts", format!("/fleets/{fleet}/rollouts")),
+        ("rollout-complete", format!("/fleets/{fleet}/rollouts?do=complete")),
+        ("rollout-start", format!("/fleets/{fleet}/rollouts/start?release={DRAFT}&strict=1")),
+        (
+            "rollout-plan",
+            format!(
+                "/fleets/{fleet}/rollouts/start?plan=1&release={DRAFT}&waves=1,100%25&supersede=1&confirm=ci"
+            ),
+        ),
+        ("rollout-plan-wrong", format!("/fleets/{fleet}/rollouts/start?plan=1&release={DRAFT}&waves=many")),
+        ("fleet-new", "/new-fleet".to_owned()),
         ("rollouts-none", format!("/fleets/{}/rollouts", fleet + 1)),
         ("audit", "/audit".to_owned()),
         ("settings", "/settings".to_owned()),
+        ("settings-keys", "/settings/keys".to_owned()),
+        ("settings-key", "/settings/keys?do=create".to_owned()),
+        ("settings-access", "/settings/access".to_owned()),
+        ("settings-user", "/settings/access?do=add-user".to_owned()),
+        ("settings-user-disable", "/settings/access?do=disable-user&user=olaf".to_owned()),
+        ("settings-token", "/settings/access?do=create-token&user=olaf".to_owned()),
+        ("settings-webhooks", "/settings/webhooks".to_owned()),
+        ("settings-webhook", "/settings/webhooks?do=create".to_owned()),
+        ("settings-webhook-delete", "/settings/webhooks?do=delete&name=ci".to_owned()),
         ("not-found", "/devices/00000000000000000000000000000000".to_owned()),
     ]
 }
@@ -197,6 +218,12 @@ async fn every_page_is_good_for_people_in_light_and_dark_wide_and_narrow() {
     browser.click("#policy .primary").await;
     browser.until_there("dialog[open] .option").await;
     look(&browser, "fleet-dialog", axe.as_ref(), &mut wrong).await;
+    browser.open(&scene.url("/fleets")).await;
+    browser.click_text("Create a fleet…").await;
+    browser.type_into("#name", "Workshop").await;
+    browser.click_text("Create fleet").await;
+    browser.until_there("dialog [data-secret]").await;
+    look(&browser, "secret", axe.as_ref(), &mut wrong).await;
     browser.open(&scene.url("/settings")).await;
     browser.click(".account summary").await;
     browser.click_text("Sign out").await;
@@ -211,7 +238,7 @@ async fn every_page_is_good_for_people_in_light_and_dark_wide_and_narrow() {
 
 /// A rollout whose second wave halts, because some devices reject the release.
 async fn start_rollout(scene: &Scene, fleet: u64, devices: &[String]) {
-    let draft = crate::scene::DRAFT;
+    let draft = DRAFT;
     let definition =
         json!({ "waves": ["ring=canary", "40%", "100%"], "soak": "1s", "max_failures": 3, "advance": "50%" });
     let rollout = json!({ "release": draft, "definition": definition });
@@ -263,6 +290,8 @@ async fn names_from_outside_are_text_on_every_page() {
         )
         .await;
     scene.fleet("other").await;
+    scene.user("olaf", "operator").await;
+    scene.webhook().await;
     let key = json!({ "name": "<img src=x onerror=pwned=1>" });
     let named = scene.ask(Method::POST, &format!("/fleets/{fleet}/provisioning-keys"), key).await;
     assert!(named.0 == 201 || named.0 == 400, "{named:?}");

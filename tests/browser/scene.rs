@@ -72,6 +72,12 @@ impl Scene {
         self.did(Method::GET, path, Value::Null).await
     }
 
+    /// Reads something with another token.
+    pub(crate) async fn get_as(&self, token: &str, path: &str) -> Value {
+        let request = self.http.get(self.url(&format!("/api/v1{path}"))).bearer_auth(token);
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
     pub(crate) async fn fleet(&mut self, name: &str) -> u64 {
         let created = self.did(Method::POST, "/fleets", json!({ "name": name })).await;
         let number = created["fleet"]["number"].as_u64().unwrap();
@@ -185,6 +191,18 @@ impl Scene {
         self.did(Method::POST, "/users", json!({ "name": name })).await;
         let created = self.did(Method::POST, "/tokens", json!({ "user": name, "role": role })).await;
         created["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Creates a webhook that nothing listens at.
+    pub(crate) async fn webhook(&self) {
+        let url = format!("https://127.0.0.1:1/{}?token=x&y=%3Cscript%3E", "long".repeat(40));
+        let webhook = json!({ "name": "ci", "url": url, "events": ["halt", "complete"] });
+        self.did(Method::POST, "/webhooks", webhook).await;
+    }
+
+    /// Takes another provisioning key for the devices of a fleet.
+    pub(crate) fn provision_with(&mut self, fleet: u64, key: &str) {
+        self.keys.insert(fleet.to_string(), key.to_owned());
     }
 
     /// A browser with a user signed in; `None` where there is none.

@@ -50,6 +50,8 @@ async fn a_read_only_user_sees_no_buttons_and_the_server_refuses_all_the_same() 
         format!("/fleets/{fleet}/releases/{NEW}"),
         format!("/fleets/{fleet}/rollouts"),
         "/settings".to_owned(),
+        "/settings/keys".to_owned(),
+        "/fleets".to_owned(),
     ] {
         browser.open(&scene.url(&path)).await;
         browser.until_there("main h1").await;
@@ -57,9 +59,19 @@ async fn a_read_only_user_sees_no_buttons_and_the_server_refuses_all_the_same() 
             - document.querySelectorAll('main form[action=\"/sign-out\"] button').length";
         assert_eq!(browser.eval(acts).await, 0, "{path}");
     }
-    browser.open(&scene.url("/audit")).await;
-    browser.until_text("Not allowed").await;
-    browser.until_text("role").await;
+    for path in [
+        "/audit",
+        "/audit/export",
+        "/new-fleet",
+        "/settings/access",
+        "/settings/webhooks",
+        "/settings/keys?do=create",
+        &format!("/fleets/{fleet}/rollouts/start"),
+    ] {
+        browser.open(&scene.url(path)).await;
+        browser.until_text("Not allowed").await;
+        browser.until_text("role").await;
+    }
     // A form that was made by hand.
     browser.open(&scene.url(&format!("/fleets/{fleet}"))).await;
     let status = "(async () => { const body = new URLSearchParams({ csrf: document.querySelector('input[name=csrf]').value, release: 'latest' });

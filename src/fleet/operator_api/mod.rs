@@ -29,6 +29,7 @@ mod needs;
 mod overview;
 mod pages;
 mod reason;
+mod release_rows;
 mod releases;
 mod repeat;
 mod rollouts;
@@ -55,6 +56,7 @@ pub(super) use answer::{log_failure, no_such_method, no_such_route};
 pub(super) use chosen::Chosen;
 pub(super) use needs::OfPage;
 pub(super) use overview::{DeviceRow, DeviceRows, Moves, Selection};
+pub(super) use release_rows::ReleaseRows;
 pub(super) use repeat::HEADER as IDEMPOTENCY_KEY;
 pub(super) use table::{table, table_of_metrics};
 

@@ -271,7 +271,7 @@ fn refuse(refusals: &mut Vec<ContentRefusal>, path: &str, why: impl Into<String>
     refusals.push(ContentRefusal { path: path.to_owned(), why: why.into() });
 }
 
-fn view(world: &World, uses: &Uses, release: &Release) -> ReleaseView {
+pub(super) fn view(world: &World, uses: &Uses, release: &Release) -> ReleaseView {
     let fleet = world.fleet(release.fleet);
     let count = |devices: &HashMap<u64, usize>| devices.get(&release.number).copied().unwrap_or(0);
     ReleaseView {

@@ -4,7 +4,7 @@ use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
     audit, backup, barred, chosen, devices, exchange, fleets, keys, logs, metrics, migration, openapi,
-    overview, releases, rollouts, users, variables, webhooks,
+    overview, release_rows, releases, rollouts, users, variables, webhooks,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
@@ -41,6 +41,7 @@ pub(super) fn table_of_pages() -> Vec<Route> {
     vec![
         ("/pages/devices", vec![way(Get, See, "list devices", overview::devices)]),
         ("/pages/moves", vec![way(Get, See, "preview a change of a fleet", overview::moves)]),
+        ("/pages/releases", vec![way(Get, See, "list the releases of a fleet", release_rows::list)]),
         ("/pages/pin", vec![way(Post, RollOut, "pin devices", chosen::pin).of_one()]),
         ("/pages/track-fleet", vec![way(Post, RollOut, "unpin devices", chosen::track).of_one()]),
         ("/pages/tags", vec![way(Post, Devices, "tag devices", chosen::tag).of_one()]),

@@ -10,7 +10,6 @@ use maud::{Markup, html};
 
 use super::choice::{self, For};
 use super::fields::{Fields, local, query};
-use super::fleet::releases;
 use super::layout::{self, Place};
 use super::parts::{counted, csrf, named, short};
 use super::query::TableQuery;
@@ -223,7 +222,7 @@ impl Step<'_> {
             form method="get" action=(self.address()) data-dialog {
                 (self.carried(false))
                 @match self.action {
-                    Action::Pin => (choice::menu(&releases(self.visitor, self.fleet.number).await?, For::Devices, None)),
+                    Action::Pin => (choice::menu(&choice::releases(self.visitor, self.fleet.number).await?, For::Devices, None)),
                     Action::Track => {},
                     Action::Tag => (tag_fields(self.fields)),
                     Action::Move => (self.fleets().await?),
@@ -238,7 +237,7 @@ impl Step<'_> {
     }
 
     async fn fleets(&self) -> Result<Markup, Trouble> {
-        let fleets = self.visitor.get::<Vec<FleetView>>("/fleets").await?.value;
+        let (fleets, has_more) = self.visitor.fleets().await?;
         Ok(html! {
             fieldset.menu-of-releases {
                 legend.visually-hidden { "Fleet" }
@@ -250,6 +249,7 @@ impl Step<'_> {
                     }
                 }
                 @if fleets.len() < 2 { p { "There is no other fleet." } }
+                @if has_more { p.muted { "These are the first fleets; " code { "cotter device move" } " takes any." } }
             }
         })
     }
@@ -303,7 +303,7 @@ impl Step<'_> {
             (layout::failure(&trouble.as_changed("selection")))
             p { "Another user has changed one of these devices, or the selection has other devices now." }
             div.buttons {
-                a.button.primary href={ (self.address()) "?" (again) } data-dialog { "Look at my choice again" }
+                a.button.primary href={ (self.address()) "?" (again) } data-dialog { "Preview it again" }
                 a.button href=(self.back()) data-close { "Leave it" }
             }
         };

@@ -24,11 +24,16 @@ const FILTER: [(&str, &str, &str); 4] = [
 /// Most things that a row names.
 const THINGS: usize = 3;
 
+/// The filter of a request, as fields of a query.
+pub(super) fn given(fields: &Fields) -> Vec<(&'static str, String)> {
+    FILTER.map(|(name, ..)| (name, fields.text(name))).to_vec()
+}
+
 pub(super) async fn page(
     Extension(visitor): Extension<Visitor>,
     Extension(fields): Extension<Fields>,
 ) -> Result<Response, Trouble> {
-    let given = FILTER.map(|(name, ..)| (name, fields.text(name)));
+    let given = given(&fields);
     let asked = given.iter().map(|(name, value)| (*name, value.as_str()));
     let cursor = fields.text("cursor");
     let all = asked.clone().chain([("cursor", cursor.as_str()), ("limit", "50")]);
@@ -43,7 +48,10 @@ pub(super) async fn page(
         div.page-head { h1 { "Audit" } p.muted { "Every change, and every change that was refused." } }
         (search(&fields))
         @match &found {
-            Ok(found) => div.card.table-card #trail data-live-part[cursor.is_empty()] { (table(found, &filter)) },
+            Ok(found) => {
+                @if !found.value.is_empty() { (export(&filter)) }
+                div.card.table-card #trail data-live-part[cursor.is_empty()] { (table(found, &filter)) }
+            },
             Err(trouble) => (layout::failure(trouble)),
         }
     };
@@ -63,6 +71,17 @@ fn search(fields: &Fields) -> Markup {
             }
             button type="submit" { "Filter" }
             @if is_narrowed { a.clear href="/audit" { "Clear" } }
+        }
+    }
+}
+
+/// The link to the file with all records of the filter, not of this page alone.
+fn export(filter: &[(&str, &str)]) -> Markup {
+    let fields = query(filter.iter().copied());
+    html! {
+        div.buttons {
+            a.button href={ "/audit/export" (if fields.is_empty() { "" } else { "?" }) (fields) } download { "Download as JSON lines" }
+            p.muted.small { "All records of this filter, at most the newest 100,000." }
         }
     }
 }

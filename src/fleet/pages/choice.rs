@@ -3,26 +3,44 @@
 use maud::{Markup, html};
 
 use super::parts::{age, counted, flags, grouped, named, plain_commit, short};
-use crate::fleet::operator_api::Moves;
+use super::site::Visitor;
+use super::trouble::Trouble;
+use crate::fleet::operator_api::{Moves, ReleaseRows};
 use crate::model::ReleaseStatus;
 use crate::wire::operator_api::ReleaseView;
 
 /// Most releases in a menu. Older ones are chosen on their own pages.
 const MOST: usize = 200;
 
-/// What a menu is for: a fleet takes only what it could track, a device also a draft.
+/// What a menu is for: a fleet takes only what it could track, a device or a rollout also a draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
     Fleet,
     Devices,
+    Rollout,
+}
+
+/// Reads the newest releases of a fleet, for a menu.
+pub(super) async fn releases(visitor: &Visitor, fleet: u64) -> Result<ReleaseRows, Trouble> {
+    let path = format!("/pages/releases?fleet={fleet}&limit={MOST}");
+    Ok(visitor.get::<ReleaseRows>(&path).await?.value)
 }
 
 /// A list of releases to choose one from. Releases that cannot be chosen are disabled; their flags show why.
-pub(super) fn menu(releases: &[ReleaseView], what: For, chosen: Option<&str>) -> Markup {
+pub(super) fn menu(releases: &ReleaseRows, what: For, chosen: Option<&str>) -> Markup {
+    let is_listed = |chosen: &&str| releases.rows.iter().any(|release| release.commit == **chosen);
+    let older = chosen.filter(|chosen| !is_listed(chosen));
     html! {
         fieldset.menu-of-releases {
             legend.visually-hidden { "Release" }
-            @for release in releases.iter().take(MOST) {
+            @if let Some(older) = older {
+                label.option {
+                    input type="radio" name="release" value=(older) required checked;
+                    (plain_commit(Some(older)))
+                    span.muted { "an older release" }
+                }
+            }
+            @for release in &releases.rows {
                 @let is_open = is_open(release, what);
                 label.option.off[!is_open] {
                     input type="radio" name="release" value=(release.commit) disabled[!is_open] required
@@ -35,8 +53,8 @@ pub(super) fn menu(releases: &[ReleaseView], what: For, chosen: Option<&str>) ->
                     }
                 }
             }
-            @if releases.len() > MOST {
-                p.muted { "Only the newest " (MOST) " are shown. Older ones are pinned from the page of the release." }
+            @if releases.releases > releases.rows.len() {
+                p.muted { "These are the newest " (releases.rows.len()) ". An older one is chosen on its own page." }
             }
         }
     }
@@ -44,7 +62,11 @@ pub(super) fn menu(releases: &[ReleaseView], what: For, chosen: Option<&str>) ->
 
 fn is_open(release: &ReleaseView, what: For) -> bool {
     let is_whole = release.status == ReleaseStatus::Success && !release.is_invalidated;
-    is_whole && (what == For::Devices || release.is_final)
+    match what {
+        For::Fleet => is_whole && release.is_final,
+        For::Devices => is_whole,
+        For::Rollout => is_whole && !release.is_fleet_target,
+    }
 }
 
 /// A preview of the devices that a change would move to another release.

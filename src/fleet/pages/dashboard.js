@@ -74,14 +74,21 @@ function leave(address) {
   else location.assign(next.href);
 }
 
+let sending = false;
+
 async function openDialog(address, options) {
+  // A second click does not send a form twice.
+  if (options && sending) return;
   let page;
+  if (options) sending = true;
   try {
     page = await load(address, options);
   } catch {
     const unknown = options ? "It is not known whether anything was changed: load the page to see it." : "Nothing was changed.";
     say(`The server does not answer. ${unknown}`, true);
     return;
+  } finally {
+    if (options) sending = false;
   }
   const panel = page && one("[data-panel]", page);
   if (!page) return;
@@ -93,7 +100,9 @@ async function openDialog(address, options) {
   showTimes(dialog);
   showCopying(dialog);
   if (!dialog.open) dialog.showModal();
-  const first = one("input:checked, input:not([type=hidden]):not(:disabled), .primary, .button, button", dialog);
+  let first = one("input:not([type=hidden]):not(:disabled), select, .primary, .button, button", dialog);
+  // Of a group, what is chosen.
+  if (first && first.type === "radio") first = one(`input[name="${first.name}"]:checked`, dialog) || first;
   const chosen = one("[role=alert]", dialog);
   if (chosen) {
     chosen.tabIndex = -1;
@@ -107,8 +116,13 @@ if (dialog) {
     if (opener && opener.isConnected) opener.focus();
     opener = null;
   });
+  // A secret is shown only once: a stray click or key must not close it.
+  const hasSecret = () => !!one("[data-secret]", dialog);
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close();
+    if (event.target === dialog && !hasSecret()) dialog.close();
+  });
+  dialog.addEventListener("cancel", (event) => {
+    if (hasSecret()) event.preventDefault();
   });
 }
 

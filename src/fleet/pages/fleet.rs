@@ -14,7 +14,7 @@ use super::trouble::Trouble;
 use crate::fleet::access::Permission;
 use crate::fleet::operator_api::DeviceRows;
 use crate::wire::operator_api::access::AuditView;
-use crate::wire::operator_api::{FleetView, ReleaseView, RolloutView};
+use crate::wire::operator_api::{FleetView, RolloutView};
 
 pub(super) async fn page(
     Extension(visitor): Extension<Visitor>,
@@ -98,7 +98,12 @@ fn policy_card(
             }
             @if let Some(rollout) = rollout { (of_rollout(fleet, rollout)) }
             @if visitor.may(Permission::RollOut) && fleet.releases > 0 {
-                a.button.primary href={ "/fleets/" (fleet.number) "/policy" } data-dialog { "Change policy…" }
+                div.buttons {
+                    a.button.primary href={ "/fleets/" (fleet.number) "/policy" } data-dialog { "Change policy…" }
+                    @if rollout.is_none() && fleet.devices > 0 {
+                        a.button href={ "/fleets/" (fleet.number) "/rollouts/start" } data-dialog { "Start a rollout…" }
+                    }
+                }
             }
         }
     }
@@ -132,12 +137,4 @@ fn empty(visitor: &Visitor, fleet: &FleetView) -> Markup {
             p.muted { "What joins shows here by itself." }
         }
     }
-}
-
-/// Reads all releases of a fleet, newest first.
-pub(super) async fn releases(visitor: &Visitor, fleet: u64) -> Result<Vec<ReleaseView>, Trouble> {
-    let mut releases =
-        visitor.get::<Vec<ReleaseView>>(&format!("/fleets/{fleet}/releases?limit=2000")).await?.value;
-    releases.sort_by_key(|release| std::cmp::Reverse((release.start_timestamp, release.number)));
-    Ok(releases)
 }

@@ -6,29 +6,47 @@ use axum::extract::Extension;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
+use super::fields::{Fields, query};
 use super::layout::{self, Place};
+use super::pager;
 use super::parts::{age, command, commit, counted, grouped, icon, named, sign, state_words, tone};
 use super::site::Visitor;
 use super::trouble::Trouble;
-use crate::fleet::access::Permission;
+use crate::fleet::access::{Permission, Scope};
 use crate::wire::operator_api::access::AuditView;
 use crate::wire::operator_api::{DeviceState, FleetView};
 
-pub(super) async fn page(Extension(visitor): Extension<Visitor>) -> Result<Response, Trouble> {
-    let fleets = visitor.get::<Vec<FleetView>>("/fleets").await?.value;
+/// Fleets of a page.
+const ROWS: &str = "48";
+
+pub(super) async fn page(
+    Extension(visitor): Extension<Visitor>,
+    Extension(fields): Extension<Fields>,
+) -> Result<Response, Trouble> {
+    let cursor = fields.text("cursor");
+    let asked = query([("limit", ROWS), ("cursor", cursor.as_str())]);
+    let found = visitor.get::<Vec<FleetView>>(&format!("/fleets?{asked}")).await?;
+    let (fleets, is_first) = (found.value, cursor.is_empty());
     let changes = last_changes(&visitor).await;
     let total: usize = fleets.iter().map(|fleet| fleet.devices).sum();
+    let is_all = is_first && found.next.is_none();
+    let next = found.next.map(|next| format!("/fleets?{}", query([("cursor", next.as_str())])));
+    let first = (!is_first).then(|| "/fleets".to_owned());
     let content = html! {
         div.page-head {
             h1 { "Fleets" }
             @if !fleets.is_empty() {
-                p.muted { (counted(fleets.len(), "fleet")) ", " (counted(total, "device")) }
+                p.muted { (counted(fleets.len(), "fleet")) @if !is_all { " on this page" } ", " (counted(total, "device")) }
+            }
+            @if may_create(&visitor) && !fleets.is_empty() {
+                a.button.right href="/new-fleet" data-dialog { "Create a fleet…" }
             }
         }
         div #fleets data-live-part {
-            @if fleets.is_empty() { (empty(&visitor)) } @else {
+            @if fleets.is_empty() && is_first { (empty(&visitor)) } @else {
                 div.cards { @for fleet in &fleets { (card(fleet, changes.get(&fleet.name))) } }
             }
+            @if !is_all { (pager::links(&counted(fleets.len(), "fleet"), first, next)) }
         }
     };
     Ok(layout::page(&visitor, &Place::new("Fleets", "fleets"), &content).into_response())
@@ -96,11 +114,20 @@ pub(super) fn bar(states: &std::collections::BTreeMap<DeviceState, usize>, all: 
     }
 }
 
+/// A token for some fleets creates none.
+fn may_create(visitor: &Visitor) -> bool {
+    visitor.may(Permission::Fleets) && *visitor.caller.scope == Scope::All
+}
+
 fn empty(visitor: &Visitor) -> Markup {
     html! {
         section.card.empty {
             h2 { "Create your first fleet" }
-            p { "A fleet is a set of devices that run the same app. On your machine, with your token in a file:" }
+            p { "A fleet is a set of devices that run the same app." }
+            @if may_create(visitor) {
+                div.buttons { a.button.primary href="/new-fleet" data-dialog { "Create a fleet…" } }
+            }
+            p { "Or on your machine, with your token in a file:" }
             (command(&format!("cotter fleet create greenhouse --url {} --token-file FILE", visitor.origin)))
             p.muted { "This page shows the fleet as soon as it is there." }
         }

@@ -61,7 +61,10 @@ pub(super) fn is_secure(site: &Site, visit: &Visit, headers: &HeaderMap) -> bool
 
 /// Returns what the script gives to a form, if it can be a part of a key of the API.
 fn key(headers: &HeaderMap) -> Option<String> {
-    let key = headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
+    good_key(headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?)
+}
+
+fn good_key(key: &str) -> Option<String> {
     let is_good = (16..=64).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_good.then(|| key.to_owned())
 }
@@ -108,7 +111,7 @@ pub(super) async fn signed_in(
         Ok(_) | Err(_) => return busy(),
     };
     admitted.hold(turns);
-    let visitor = Visitor {
+    let mut visitor = Visitor {
         caller,
         admitted,
         cookie,
@@ -122,7 +125,11 @@ pub(super) async fn signed_in(
     };
     if request.method() == Method::POST {
         match form(&visitor, &mut request).await {
-            Ok(fields) => drop(request.extensions_mut().insert(fields)),
+            Ok(fields) => {
+                // A form whose answer has a secret brings a key of its own.
+                visitor.key = visitor.key.or_else(|| good_key(fields.get("key")?));
+                request.extensions_mut().insert(fields);
+            }
             Err(trouble) => return layout::trouble(&visitor, &trouble),
         }
     } else {

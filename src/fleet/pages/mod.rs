@@ -7,7 +7,9 @@
 mod actions;
 mod assets;
 mod audit;
+mod audit_export;
 mod choice;
+mod compare;
 mod device;
 mod device_table;
 mod fields;
@@ -16,12 +18,19 @@ mod fleets;
 mod guard;
 mod layout;
 mod live;
+mod new_fleet;
+mod once;
+mod pager;
+mod panel;
 mod parts;
 mod policy;
 mod query;
 mod release;
+mod release_compare;
 mod releases;
+mod rollout_form;
 mod rollout_picture;
+mod rollout_start;
 mod rollouts;
 mod session;
 mod settings;
@@ -36,6 +45,7 @@ use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{MethodRouter, get, post};
 
+use super::courier::Courier;
 use super::gate::Gate;
 use super::records::Records;
 use site::Site;
@@ -52,16 +62,22 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Records>>)> {
         ("/fleets/{fleet}/releases/{release}", get(release::page).post(release::act)),
         ("/fleets/{fleet}/rollouts", get(rollouts::page).post(rollouts::act)),
         ("/devices/{device}", get(device::page)),
+        ("/fleets/{fleet}/rollouts/start", get(rollout_start::page).post(rollout_start::act)),
+        ("/new-fleet", get(new_fleet::page).post(new_fleet::act)),
         ("/audit", get(audit::page)),
-        ("/settings", get(settings::page).post(settings::act)),
+        ("/audit/export", get(audit_export::download)),
+        ("/settings", get(settings::page)),
+        ("/settings/keys", get(settings::keys::page).post(settings::keys::act)),
+        ("/settings/access", get(settings::access::page).post(settings::access::act)),
+        ("/settings/webhooks", get(settings::webhooks::page).post(settings::webhooks::act)),
         ("/live", get(live::events)),
         ("/sign-out", post(sign_in::sign_out)),
     ]
 }
 
-/// The routes of the dashboard. `has_tls` says whether the server itself speaks TLS.
-pub(super) fn routes(gate: &Arc<Gate>, has_tls: bool) -> Router<Arc<Records>> {
-    let site = Arc::new(Site::new(gate, has_tls));
+/// The routes of the dashboard. `has_tls` says whether the server itself speaks TLS. `courier` sends tests to webhooks.
+pub(super) fn routes(gate: &Arc<Gate>, has_tls: bool, courier: &Courier) -> Router<Arc<Records>> {
+    let site = Arc::new(Site::new(gate, has_tls, courier));
     let of_users = table().into_iter().fold(Router::new(), |router, (path, way)| router.route(path, way));
     let of_users = of_users.route_layer(middleware::from_fn_with_state(Arc::clone(&site), guard::signed_in));
     let of_all = Router::new()

@@ -7,7 +7,6 @@ use maud::{Markup, html};
 
 use super::choice::{self, For};
 use super::fields::{Fields, encoded, local, query};
-use super::fleet::releases;
 use super::layout::{self, Place};
 use super::parts::{counted, csrf, icon, named, plain_commit, short};
 use super::site::Visitor;
@@ -61,7 +60,7 @@ async fn menu(
     back: &str,
     trouble: Option<&Trouble>,
 ) -> Result<Markup, Trouble> {
-    let releases = releases(visitor, fleet.number).await?;
+    let releases = choice::releases(visitor, fleet.number).await?;
     let target = fleet.target.as_deref().filter(|_| !fleet.is_tracking_latest);
     Ok(html! {
         section.card.panel data-panel {
@@ -188,7 +187,7 @@ async fn refused(
                 (plain_commit(fleet.target.as_deref())) "."
             }
             div.buttons {
-                a.button.primary href=(again) data-dialog { "Look at my choice again" }
+                a.button.primary href=(again) data-dialog { "Preview it again" }
                 a.button href=(back) data-close { "Leave it" }
             }
         }

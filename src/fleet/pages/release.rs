@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::fields::{Fields, encoded, query};
 use super::layout::{self, Place};
 use super::parts::{counted, csrf, flags, icon, moment, named, short};
+use super::release_compare;
 use super::site::{Got, Visitor};
 use super::trouble::Trouble;
 use crate::fleet::access::Permission;
@@ -24,7 +25,11 @@ pub(super) async fn page(
     let found = visitor.get::<ReleaseDetail>(&address(&fleet, &release)).await?;
     let content = match fields.get("do") {
         Some(act) => confirm(&visitor, &fleet, &found, act, None)?,
-        None => whole(&visitor, &fleet, &found.value),
+        None => {
+            let compared =
+                release_compare::card(&visitor, &fleet, &found.value, fields.get("compare")).await?;
+            whole(&visitor, &fleet, &found.value, &compared)
+        }
     };
     Ok(shown(&visitor, &fleet, &found.value.release, &content))
 }
@@ -39,7 +44,7 @@ fn shown(visitor: &Visitor, fleet: &FleetView, release: &ReleaseView, content: &
     layout::page(visitor, &place, content).into_response()
 }
 
-fn whole(visitor: &Visitor, fleet: &FleetView, detail: &ReleaseDetail) -> Markup {
+fn whole(visitor: &Visitor, fleet: &FleetView, detail: &ReleaseDetail, compared: &Markup) -> Markup {
     let release = &detail.release;
     html! {
         div.page-head {
@@ -72,6 +77,7 @@ fn whole(visitor: &Visitor, fleet: &FleetView, detail: &ReleaseDetail) -> Markup
                 }
             }
         }
+        (compared)
         @if let Some(log) = &detail.build_log {
             section.card aria-labelledby="log-title" {
                 h2 #log-title { "End of the build log" }
@@ -86,7 +92,8 @@ fn acts(visitor: &Visitor, fleet: &FleetView, release: &ReleaseView) -> Markup {
     let here = format!("/fleets/{}/releases/{}", fleet.number, release.commit);
     let link =
         |act: &str, words: &str| html! { a.button href={ (here) "?do=" (act) } data-dialog { (words) } };
-    let may_pin = release.status == ReleaseStatus::Success && release.is_final && !release.is_invalidated;
+    let is_whole = release.status == ReleaseStatus::Success && !release.is_invalidated;
+    let (may_pin, may_roll_out) = (is_whole && release.is_final, is_whole && !release.is_fleet_target);
     html! {
         div.buttons {
             @if visitor.may(Permission::RollOut) && may_pin {
@@ -94,6 +101,10 @@ fn acts(visitor: &Visitor, fleet: &FleetView, release: &ReleaseView) -> Markup {
                 a.button.primary href={ "/fleets/" (fleet.number) "/policy?" (fields) } data-dialog {
                     (icon("pin")) "Pin fleet to this release…"
                 }
+            }
+            @if visitor.may(Permission::RollOut) && may_roll_out {
+                @let fields = query([("release", release.commit.as_str())]);
+                a.button href={ "/fleets/" (fleet.number) "/rollouts/start?" (fields) } data-dialog { "Roll out in waves…" }
             }
             @if visitor.may(Permission::Release) {
                 @if !release.is_final && release.status == ReleaseStatus::Success { (link("finalize", "Finalise…")) }

@@ -1,41 +1,49 @@
-//! The releases of a fleet.
+//! The releases of a fleet, page by page, the newest first.
 
 use axum::extract::{Extension, Path};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
-use super::fleet::releases;
+use super::fields::{Fields, query};
 use super::layout::{self, Place};
+use super::pager;
 use super::parts::{age, command, commit, counted, flags, grouped};
 use super::site::Visitor;
 use super::trouble::Trouble;
+use crate::fleet::operator_api::ReleaseRows;
 use crate::model::ReleaseStatus;
 use crate::wire::operator_api::{FleetView, ReleaseView};
 
-/// Rows of the page.
-const MOST: usize = 200;
-
 pub(super) async fn page(
     Extension(visitor): Extension<Visitor>,
+    Extension(fields): Extension<Fields>,
     Path(fleet): Path<String>,
 ) -> Result<Response, Trouble> {
     let fleet = visitor.fleet(&fleet).await?;
-    let releases = releases(&visitor, fleet.number).await?;
+    let (number, after) = (fleet.number.to_string(), fields.text("after"));
+    let asked = query([("fleet", number.as_str()), ("after", after.as_str())]);
+    let found = visitor.get::<ReleaseRows>(&format!("/pages/releases?{asked}")).await?.value;
     let content = html! {
         div.page-head {
             h1 { "Releases" }
-            @if !releases.is_empty() { p.muted { (counted(releases.len(), "release")) ", newest first" } }
+            @if found.releases > 0 { p.muted { (counted(found.releases, "release")) ", newest first" } }
         }
-        @if releases.is_empty() { (empty(&fleet)) } @else {
-            div.card.table-card #releases data-live-part { (table(&fleet, &releases)) }
+        @if found.releases == 0 { (empty(&fleet)) } @else {
+            div.card.table-card #releases data-live-part { (table(&fleet, &found)) }
         }
     };
     let place = Place::of_fleet(format!("Releases of {}", fleet.name), fleet.number, &fleet.name, "releases");
     Ok(layout::page(&visitor, &place, &content).into_response())
 }
 
-fn table(fleet: &FleetView, releases: &[ReleaseView]) -> Markup {
+fn table(fleet: &FleetView, found: &ReleaseRows) -> Markup {
     let number = fleet.number.to_string();
+    let address = |after: &String| {
+        let fields = query([("after", after.as_str())]);
+        format!("/fleets/{number}/releases{}{fields}", if fields.is_empty() { "" } else { "?" })
+    };
+    let (before, next) = (found.before.as_ref().map(address), found.next.as_ref().map(address));
+    let shown = pager::range(found.first, found.rows.len(), found.releases);
     html! {
         table.releases {
             thead {
@@ -49,7 +57,7 @@ fn table(fleet: &FleetView, releases: &[ReleaseView]) -> Markup {
                 }
             }
             tbody {
-                @for release in releases.iter().take(MOST) {
+                @for release in &found.rows {
                     tr {
                         th scope="row" { (commit(&number, Some(&release.commit))) }
                         td data-label="Built" { (age(release.start_timestamp)) }
@@ -64,9 +72,7 @@ fn table(fleet: &FleetView, releases: &[ReleaseView]) -> Markup {
                 }
             }
         }
-        @if releases.len() > MOST {
-            p.muted.nothing { "Only the newest " (MOST) " are shown; " code { "cotter release list" } " shows all." }
-        }
+        @if before.is_some() || next.is_some() { (pager::links(&shown, before, next)) }
     }
 }
 

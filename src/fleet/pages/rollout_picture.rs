@@ -9,7 +9,7 @@ use crate::wire::operator_api::{RolloutTally, RolloutView, WaveView};
 const WIDE: u64 = 1000;
 
 /// The parts of a wave: the shape and colour, the words, and the number.
-fn parts(wave: &WaveView) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+fn parts(wave: &WaveView, is_over: bool) -> Vec<(&'static str, &'static str, &'static str, u64)> {
     let RolloutTally {
         exposed,
         accepted,
@@ -33,9 +33,18 @@ fn parts(wave: &WaveView) -> Vec<(&'static str, &'static str, &'static str, u64)
         ("waiting", "calm", "waiting", waiting),
         ("silent", "idle", "silent", silent),
         ("unreached", "idle", "not reached", unreached),
-        ("none", "none", if wave.has_begun { "not exposed yet" } else { "to come" }, to_come),
+        ("none", "none", to_come_words(wave, is_over), to_come),
     ];
     all.into_iter().filter(|(.., count)| *count > 0).collect()
+}
+
+/// What becomes of devices that have not got the release.
+fn to_come_words(wave: &WaveView, is_over: bool) -> &'static str {
+    match (is_over, wave.has_begun) {
+        (true, _) => "not exposed",
+        (false, true) => "not exposed yet",
+        (false, false) => "to come",
+    }
 }
 
 /// All waves, one below the other. The longest has the whole width.
@@ -53,11 +62,11 @@ pub(super) fn waves(rollout: &RolloutView) -> Markup {
                     }
                     (bar(wave, most))
                     p.legend {
-                        @for (shape, tone, words, count) in parts(wave) {
+                        @for (shape, tone, words, count) in parts(wave, rollout.ended.is_some()) {
                             span.(tone) { (sign(shape)) (grouped(usize::try_from(count).unwrap_or(0))) " " (words) }
                         }
-                        @if !wave.has_begun && wave.earliest_s > 0 {
-                            span.muted { "in " (after(wave.earliest_s)) " at the earliest" }
+                        @if let Some(wait) = wait(rollout, wave) {
+                            span.muted { "at the earliest " (after(wait)) " after wave " (rollout.wave) " began" }
                         }
                     }
                 }
@@ -68,7 +77,7 @@ pub(super) fn waves(rollout: &RolloutView) -> Markup {
 
 fn bar(wave: &WaveView, most: u64) -> Markup {
     let mut begin = 0;
-    let drawn: Vec<_> = parts(wave)
+    let drawn: Vec<_> = parts(wave, false)
         .into_iter()
         .map(|(_, tone, _, count)| {
             let width = (count * WIDE / most).max(6);
@@ -85,8 +94,16 @@ fn bar(wave: &WaveView, most: u64) -> Markup {
     }
 }
 
+/// Returns how many seconds after the present wave this one begins at the earliest. There is no such time while the rollout does
+/// not run, and none for a wave without devices.
+fn wait(rollout: &RolloutView, wave: &WaveView) -> Option<u64> {
+    let present = rollout.waves.get(rollout.wave.checked_sub(1)?)?;
+    let is_to_come = rollout.phase == "running" && present.has_begun && !wave.has_begun;
+    is_to_come.then(|| wave.earliest_s.saturating_sub(present.earliest_s)).filter(|wait| *wait > 0)
+}
+
 /// A time in words.
-fn after(seconds: u64) -> String {
+pub(super) fn after(seconds: u64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

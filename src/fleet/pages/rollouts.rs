@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::layout::{self, Place};
-use super::parts::{age, command, commit, csrf, moment, phase_tone, sign};
+use super::parts::{age, command, commit, counted, csrf, moment, phase_tone, sign};
 use super::rollout_picture::waves;
 use super::site::Visitor;
 use super::trouble::Trouble;
@@ -19,7 +19,7 @@ use crate::wire::operator_api::{ApproveWave, Code, FleetView, Nothing, RolloutVi
 /// An act on a rollout: its word on the wire, its button, what it means, and in which phases it can be done.
 type Act = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
-const ACTS: [Act; 5] = [
+const ACTS: [Act; 6] = [
     ("pause", "Pause", "No further device gets the release. Those that have it keep it.", &["running"]),
     ("resume", "Resume", "The rollout goes on where it stopped.", &["paused", "halted"]),
     (
@@ -27,6 +27,12 @@ const ACTS: [Act; 5] = [
         "Start next wave",
         "The next wave begins at once. An approval or a webhook that it waits for is not waited for any more.",
         &["running", "paused"],
+    ),
+    (
+        "complete",
+        "Complete",
+        "All devices that take part get the release at once, but not those of halted segments. It becomes the target of the fleet; with a filter, its devices are pinned to it.",
+        &["running", "paused", "halted"],
     ),
     (
         "pull-back",
@@ -53,9 +59,9 @@ pub(super) async fn page(
     rollouts.reverse();
     let content = match (fields.get("do"), rollouts.first()) {
         (Some(act), Some(rollout)) => confirm(&visitor, &fleet, rollout, act, None)?,
-        (_, None) => empty(&fleet),
+        (_, None) => empty(&visitor, &fleet),
         (None, Some(newest)) => html! {
-            div.page-head { h1 { "Rollouts" } }
+            div.page-head { h1 { "Rollouts" } (start_button(&visitor, &fleet, newest.ended.is_none())) }
             div #rollout data-live-part { (shown(&visitor, &fleet, newest)) }
             (earlier(&fleet, &rollouts[1..]))
         },
@@ -107,7 +113,8 @@ fn is_apt(act: &str, rollout: &RolloutView) -> bool {
     }
 }
 
-fn definition(definition: &Value) -> Markup {
+/// The definition of a rollout.
+pub(super) fn definition(definition: &Value) -> Markup {
     let plain = |value: &Value| value.as_str().map_or_else(|| one_line(&value.to_string()), one_line);
     let shown = |value: &Value| match value.as_array() {
         Some(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
@@ -146,12 +153,23 @@ fn earlier(fleet: &FleetView, rollouts: &[RolloutView]) -> Markup {
     }
 }
 
-fn empty(fleet: &FleetView) -> Markup {
+/// The link to the form of a rollout. While one goes on, another one would replace it.
+fn start_button(visitor: &Visitor, fleet: &FleetView, is_open: bool) -> Markup {
+    html! {
+        @if visitor.may(Permission::RollOut) && fleet.releases > 0 {
+            a.button.primary[!is_open].right href={ "/fleets/" (fleet.number) "/rollouts/start" } data-dialog { "Start a rollout…" }
+        }
+    }
+}
+
+fn empty(visitor: &Visitor, fleet: &FleetView) -> Markup {
     html! {
         div.page-head { h1 { "Rollouts" } }
         section.card.empty {
             h2 { "Give a release to a few devices first" }
-            p { "A rollout gives a release to the devices wave by wave, watches what becomes of them, and stops by itself if it is not good:" }
+            p { "A rollout gives a release to the devices wave by wave, watches what becomes of them, and stops by itself if it is not good." }
+            div.buttons { (start_button(visitor, fleet, false)) }
+            p { "Or on your machine:" }
             (command(&format!("cotter rollout start {} COMMIT --waves '1, 10%, 100%'", fleet.number)))
         }
     }
@@ -173,6 +191,7 @@ fn confirm(
             h1 #dialog-title { (button) ": rollout " (rollout.number) }
             @if let Some(trouble) = trouble { (layout::failure(trouble)) }
             p { (meaning) }
+            p.preview { (whom(word, rollout)) }
             p.muted { "Exposed so far: " (rollout.tally.exposed) ". Accepted: " (rollout.tally.accepted) "." }
             form method="post" action=(here) data-dialog {
                 (csrf(&visitor.csrf))
@@ -189,6 +208,28 @@ fn confirm(
             }
         }
     })
+}
+
+/// Says which devices an act moves.
+fn whom(act: &str, rollout: &RolloutView) -> String {
+    let devices = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "device");
+    let verb = |count: u64, one: &'static str, many: &'static str| if count == 1 { one } else { many };
+    let exposed = rollout.tally.exposed;
+    let others = rollout.devices.saturating_sub(exposed);
+    let next = rollout.waves.iter().enumerate().find(|(_, wave)| !wave.has_begun);
+    let without = format!("{} without the release", devices(others));
+    match (act, next) {
+        ("approve", Some((index, wave))) => {
+            format!("Wave {} ({}) has {}.", index + 1, one_line(&wave.wave), devices(wave.devices))
+        }
+        ("pause", _) => format!("{without} {}.", verb(others, "waits", "wait")),
+        ("resume" | "approve", _) => format!("{without} can get it."),
+        ("complete", _) => format!("{without} {} it at once.", verb(others, "gets", "get")),
+        _ => {
+            let goes = verb(exposed, "goes", "go");
+            format!("{} with the release {goes} back to the target of the fleet.", devices(exposed))
+        }
+    }
 }
 
 pub(super) async fn act(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Extension, Request};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -21,18 +21,22 @@ use super::fields::encoded;
 use super::session::Sessions;
 use super::trouble::Trouble;
 use crate::fleet::access::{By, Permission};
+use crate::fleet::courier::Courier;
 use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::in_progress::InProgress;
 use crate::fleet::operator_api::{self, IDEMPOTENCY_KEY, OfPage};
 use crate::fleet::secret;
 use crate::listen::Admitted;
-use crate::wire::operator_api::{ErrorView, FleetView, NEXT_PAGE};
+use crate::wire::operator_api::{Code, ErrorView, FleetView, NEXT_PAGE};
 
 /// Most streams of events at once. A page without one asks now and then.
 const STREAMS: usize = 64;
 
 /// Most forms of the sign-in page that arrive at once. They come from strangers, and must not take all places of devices.
 const SIGN_INS: usize = 16;
+
+/// Most fleets in a menu.
+const IN_MENU: usize = 1000;
 
 /// The largest answer of the API that a page reads.
 const LARGEST_ANSWER: usize = 32 << 20;
@@ -52,8 +56,9 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(gate: &Arc<Gate>, has_tls: bool) -> Self {
-        let api = operator_api::routes_inside(gate).with_state(Arc::clone(gate.records()));
+    pub(super) fn new(gate: &Arc<Gate>, has_tls: bool, courier: &Courier) -> Self {
+        let api = operator_api::routes_inside(gate).layer(Extension(courier.clone()));
+        let api = api.with_state(Arc::clone(gate.records()));
         Self {
             gate: Arc::clone(gate),
             sessions: Sessions::default(),
@@ -81,7 +86,7 @@ pub(super) struct Visitor {
     pub(super) is_secure: bool,
     /// Whether the page is for the script, which takes a part of it.
     pub(super) is_by_script: bool,
-    /// What the script gives to a form, so that it can send it again if no answer came.
+    /// What the script or the page gives to a form, so that it is done once if it is sent again.
     pub(super) key: Option<String>,
 }
 
@@ -157,6 +162,23 @@ impl Visitor {
             head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned)
         };
         Ok(Got { value, etag: header(ETAG.as_str()).unwrap_or_default(), next: header(NEXT_PAGE) })
+    }
+
+    /// Reads the fleets that a menu offers, and whether there are more.
+    pub(super) async fn fleets(&self) -> Result<(Vec<FleetView>, bool), Trouble> {
+        let found = self.get::<Vec<FleetView>>(&format!("/fleets?limit={IN_MENU}")).await?;
+        Ok((found.value, found.next.is_some()))
+    }
+
+    /// Refuses a form that the user's role cannot send.
+    pub(super) fn needs(&self, permission: Permission) -> Result<(), Trouble> {
+        if self.may(permission) {
+            return Ok(());
+        }
+        let (least, role) = (permission.least(), self.caller.role);
+        let message =
+            format!("this needs the role {least} or a higher one, and your token has the role {role}");
+        Err(Trouble::new(Code::Forbidden, message))
     }
 
     pub(super) fn may(&self, permission: Permission) -> bool {
