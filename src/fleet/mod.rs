@@ -36,6 +36,7 @@ mod migrate;
 mod names;
 mod pages;
 mod parked;
+mod places;
 mod pulse;
 mod reach;
 mod reading;

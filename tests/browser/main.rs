@@ -11,9 +11,13 @@
 mod support;
 
 mod acts;
+mod agents;
+mod bench;
+mod device;
 mod driver;
 mod http;
 mod looks;
 mod policy;
 mod scene;
 mod sessions;
+mod tls;

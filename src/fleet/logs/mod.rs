@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::parked::Parked;
+use super::places::{Place, Places};
 use crate::model::DeviceUuid;
 
 pub(super) use intake::{BadStream, Intake};
@@ -56,7 +57,7 @@ const GRACE: Duration = Duration::from_secs(120);
 /// The fraction of connections that streams of logs may have: one in this many.
 const SHARE: usize = 16;
 
-/// Most operators that follow logs.
+/// Most streams to those who follow logs, of all users.
 const FOLLOWING: usize = 16;
 
 /// What was taken since the server started.
@@ -81,7 +82,7 @@ pub(super) struct Logs {
     used: Arc<AtomicU64>,
     streams: Arc<Semaphore>,
     most_streams: usize,
-    following: Arc<Semaphore>,
+    following: Arc<Places>,
     counts: Counts,
     parked: Arc<Parked>,
     stop: CancellationToken,
@@ -108,7 +109,7 @@ impl Logs {
             used: Arc::new(AtomicU64::new(used)),
             streams: Arc::new(Semaphore::new(most_streams)),
             most_streams,
-            following: Arc::new(Semaphore::new(FOLLOWING)),
+            following: Places::new(FOLLOWING),
             counts: Counts::default(),
             parked: Arc::clone(parked),
             stop: CancellationToken::new(),
@@ -161,9 +162,9 @@ impl Logs {
         Arc::clone(&self.streams).try_acquire_owned().ok()
     }
 
-    /// Takes the place of an operator who follows; `None` if all are taken.
-    pub(super) fn follow(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.following).try_acquire_owned().ok()
+    /// Takes the place of this operator, who follows; `None` if all are taken.
+    pub(super) fn follow(&self, user: &str) -> Option<Place> {
+        self.following.enter(user)
     }
 
     /// Returns how many devices stream at the moment.

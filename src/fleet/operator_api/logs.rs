@@ -10,12 +10,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{ApiError, Params, Path};
 use super::desk::Desk;
 use crate::fleet::logs::{Line, News, Shelf};
+use crate::fleet::places::Place;
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
 
@@ -67,7 +68,7 @@ pub(super) async fn show(
         return Err(ApiError::with_remedy(Code::BadRequest, "this server takes no logs of devices", remedy));
     }
     let following = match which.follow {
-        true => Some(logs.follow().ok_or_else(ApiError::busy)?),
+        true => Some(logs.follow(&desk.who()).ok_or_else(ApiError::busy)?),
         false => None,
     };
     let shelf = logs.shelf(&uuid);
@@ -110,15 +111,17 @@ impl Reader {
     }
 
     /// Answers with the last lines and then new ones, until the client goes or the server stops.
-    fn follow(self, most: usize, place: OwnedSemaphorePermit) -> Response {
+    fn follow(self, most: usize, place: Place) -> Response {
         let (to, receiver) = mpsc::channel(AHEAD);
         let sending = async move {
-            let _place = place;
+            let given_away = place.given_away();
             tokio::select! {
                 () = self.send(most, &to) => {}
+                () = given_away.cancelled() => {}
                 () = to.closed() => {}
                 () = self.desk.logs().closed() => {}
             }
+            drop(place);
         };
         let pieces = stream::unfold((receiver, Box::pin(sending), false), async |state| {
             let (mut receiver, mut sending, mut is_over) = state;

@@ -14,8 +14,10 @@ mod fields;
 mod fleet;
 mod fleets;
 mod guard;
+mod history;
 mod layout;
 mod live;
+mod logs;
 mod parts;
 mod policy;
 mod query;
@@ -52,6 +54,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Records>>)> {
         ("/fleets/{fleet}/releases/{release}", get(release::page).post(release::act)),
         ("/fleets/{fleet}/rollouts", get(rollouts::page).post(rollouts::act)),
         ("/devices/{device}", get(device::page)),
+        ("/devices/{device}/logs", get(logs::stream)),
         ("/audit", get(audit::page)),
         ("/settings", get(settings::page).post(settings::act)),
         ("/live", get(live::events)),
@@ -69,6 +72,6 @@ pub(super) fn routes(gate: &Arc<Gate>, has_tls: bool) -> Router<Arc<Records>> {
         .layer(axum::Extension(Arc::clone(&site)));
     of_users
         .merge(of_all)
-        .route_layer(middleware::from_fn(guard::with_headers))
+        .route_layer(middleware::from_fn_with_state(has_tls, guard::with_headers))
         .route("/static/{file}", get(assets::file))
 }
