@@ -1,9 +1,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench bench-fleet bench-rollouts cross deb release
+.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench bench-fleet bench-rollouts bench-dashboard cross deb release
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s%s\n", $$1, $$2 }' Makefile
 
 build: ## the release binaries, target/release/cotter and target/server/cotter-fleet
 	@scripts/prepare.sh
@@ -45,6 +45,9 @@ bench-fleet: ## the fleet server with 100,000 devices, beside a bare axum; 3 min
 
 bench-rollouts: ## how 1,000 simulated rollouts on 100,000 devices end; ARGS='--runs N' for fewer
 	@scripts/bench-rollouts.sh $(ARGS)
+
+bench-dashboard: ## the dashboard with 10,000 devices in a real Chromium; 2 min after the build
+	@scripts/bench-dashboard.sh
 
 cross: ## binaries for ARM boards, each weighed and run under qemu with a real engine; ZIG=1 for older systems
 	@ZIG=$(ZIG) scripts/cross.sh

@@ -38,6 +38,7 @@ mod names;
 mod one_each;
 mod pages;
 mod parked;
+mod places;
 mod pulse;
 mod reach;
 mod reading;

@@ -124,7 +124,7 @@ async fn a_fleet_of_many_devices_is_sorted_and_paged_and_a_choice_lasts() {
     browser.until_text("1–50 of 10,000").await;
     let weight = "performance.getEntriesByType('navigation')[0].encodedBodySize + performance.getEntriesByType('resource').reduce((sum, one) => sum + one.encodedBodySize, 0)";
     let weight = browser.eval(weight).await.as_u64().unwrap();
-    assert!(weight <= 150 * 1024, "{weight} bytes");
+    assert!(weight <= 100 * 1024, "{weight} bytes");
     let first = "document.querySelector('.devices .name').textContent";
     assert_eq!(browser.eval(first).await, "board-00001");
     browser.click("a[rel=next]").await;

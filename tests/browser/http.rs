@@ -9,7 +9,7 @@ use crate::scene::{GOOD, Scene};
 /// The most streams of events at once.
 const STREAMS: usize = 64;
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder().no_proxy().redirect(Policy::none()).build().unwrap()
 }
@@ -26,11 +26,16 @@ async fn sign_in(scene: &Scene, http: &Client, token: &str) -> Response {
 
 /// Signs in, and returns the cookie.
 async fn cookie(scene: &Scene, http: &Client) -> String {
-    let answer = sign_in(scene, http, &scene.admin).await;
+    cookie_of(scene, http, &scene.admin).await
+}
+
+/// The same, with this token.
+pub(crate) async fn cookie_of(scene: &Scene, http: &Client, token: &str) -> String {
+    let answer = sign_in(scene, http, token).await;
     assert_eq!((answer.status(), header(&answer, "location")), (StatusCode::SEE_OTHER, "/audit"));
     let cookie = header(&answer, "set-cookie");
     assert!(cookie.starts_with("cotter=") && cookie.ends_with("; HttpOnly; SameSite=Strict"), "{cookie}");
-    assert!(!cookie.contains(&scene.admin));
+    assert!(!cookie.contains(token));
     cookie.split(';').next().unwrap().to_owned()
 }
 
@@ -142,14 +147,26 @@ async fn streams_of_events_are_bounded_and_end_with_the_server() {
         assert!(String::from_utf8_lossy(&first).contains("event: hello"));
         streams.push(stream);
     }
+    // One more of the same user has no place, and is sent how often to reload.
     let one_more = http.get(scene.url("/live")).header("cookie", &session).send().await.unwrap();
-    assert_eq!(one_more.status(), 503);
+    assert_eq!((one_more.status().as_u16(), header(&one_more, "content-type")), (200, "text/event-stream"));
+    assert_eq!(one_more.text().await.unwrap(), "event: full\ndata: 20\n\n");
+    // Another user gets the place of the one who has most, whose oldest stream ends and says why.
+    let token = scene.user("olga", "read-only").await;
+    let olga = cookie_of(&scene, &http, &token).await;
+    let mut of_olga = http.get(scene.url("/live")).header("cookie", &olga).send().await.unwrap();
+    let first = of_olga.chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("event: hello"));
+    let rest = streams.remove(0).text().await.unwrap();
+    assert!(rest.ends_with("event: full\ndata: 20\n\n"), "{rest}");
+    let again = http.get(scene.url("/live")).header("cookie", &session).send().await.unwrap();
+    assert_eq!(again.text().await.unwrap(), "event: full\ndata: 20\n\n", "it gets none of the others");
     // Those who act have their places all the same, and each stream is told.
     let fleet = scene.fleet("greenhouse").await;
-    let told = streams[0].chunk().await.unwrap().unwrap();
-    assert!(
-        String::from_utf8_lossy(&told).starts_with("event: changed\ndata: {\"fleet\":null,\"position\":")
-    );
+    let mut told = String::new();
+    while !told.contains("event: changed\ndata: {\"fleet\":null,\"position\":") {
+        told += &String::from_utf8_lossy(&streams[0].chunk().await.unwrap().unwrap());
+    }
     assert!(fleet > 0);
     scene.server.stop();
     let mut rest = streams.remove(0);

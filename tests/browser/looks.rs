@@ -10,10 +10,11 @@ use crate::driver::Browser;
 use crate::scene::{DRAFT, GOOD, NEW, OLD, Scene};
 
 /// Text that would be a script, would turn the line around, or rings a bell.
-const HOSTILE: &str = "<script>pwned=1</script><img src=x onerror=pwned=1>\u{202e}gnp\u{7}&amp;'\"";
+pub(crate) const HOSTILE: &str =
+    "<script>pwned=1</script><img src=x onerror=pwned=1>\u{202e}gnp\u{7}&amp;'\"";
 
 /// The axe-core that scripts/prepare.sh fetches.
-fn axe() -> Option<String> {
+pub(crate) fn axe() -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cross/axe/axe.min.js");
     let found = std::fs::read_to_string(path).ok();
     if found.is_none() {
@@ -154,7 +155,7 @@ fn pages(fleet: u64, device: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn file(name: &str, scheme: &str, width: &str) -> PathBuf {
+pub(crate) fn file(name: &str, scheme: &str, width: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(target)
@@ -163,7 +164,7 @@ fn file(name: &str, scheme: &str, width: &str) -> PathBuf {
 }
 
 /// Looks at an open page in both schemes and widths.
-async fn look(browser: &Browser, name: &str, axe: Option<&String>, wrong: &mut Vec<String>) {
+pub(crate) async fn look(browser: &Browser, name: &str, axe: Option<&String>, wrong: &mut Vec<String>) {
     look_in(browser, name, &["light", "dark"], axe, wrong).await;
 }
 

@@ -11,6 +11,9 @@
 mod support;
 
 mod acts;
+mod agents;
+mod bench;
+mod device;
 mod driver;
 mod http;
 mod lists;
@@ -20,3 +23,4 @@ mod rollouts;
 mod scene;
 mod sessions;
 mod settings;
+mod tls;

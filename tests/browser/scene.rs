@@ -186,6 +186,37 @@ impl Scene {
         self.report(uuid, &target, json!([]), json!({})).await;
     }
 
+    /// Lets a device send lines of its log, as milliseconds since `from`, service and text. A service `""` is the agent. Waits until
+    /// the server asks the device for them.
+    pub(crate) async fn say(&self, uuid: &str, from: jiff::Timestamp, lines: &[(i64, &str, &str)]) {
+        let poll = self.http.get(self.url(&format!("/device/v3/{uuid}/state"))).bearer_auth(key_of(uuid));
+        let target: Value = poll.send().await.unwrap().json().await.unwrap();
+        let app = target[uuid]["apps"].as_object().unwrap().values().next().unwrap();
+        let release = app["releases"].as_object().unwrap().values().next().unwrap();
+        let number = |service: &str| release["services"][service]["id"].as_u64();
+        let mut body = String::new();
+        for (at, service, text) in lines {
+            let at = from.as_millisecond() + at;
+            let mut line = json!({ "message": text, "timestamp": at, "isStdErr": text.contains("error") });
+            match *service {
+                "" => line["isSystem"] = true.into(),
+                service => line["serviceId"] = number(service).expect("a service of its target").into(),
+            }
+            body.push_str(&format!("{line}\n"));
+        }
+        let begun = std::time::Instant::now();
+        loop {
+            let post = self.http.post(self.url(&format!("/device/v2/{uuid}/log-stream")));
+            let post = post.bearer_auth(key_of(uuid)).header("content-type", "application/x-ndjson");
+            let answer = post.body(body.clone()).send().await.unwrap();
+            if answer.status() == 201 {
+                return;
+            }
+            assert!(answer.status() == 503 && begun.elapsed().as_secs() < 30, "{}", answer.status());
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
     /// Makes a user with a token.
     pub(crate) async fn user(&self, name: &str, role: &str) -> String {
         self.did(Method::POST, "/users", json!({ "name": name })).await;

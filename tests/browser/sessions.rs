@@ -133,3 +133,33 @@ async fn a_session_ends_with_its_token_and_at_sign_out() {
     other.open(&page).await;
     other.until_text("Sign in to Cotter").await;
 }
+
+#[tokio::test]
+async fn a_page_without_a_place_says_that_it_reloads_and_does() {
+    let mut scene = Scene::open().await;
+    let fleet = scene.fleet("greenhouse").await;
+    scene.releases(fleet).await;
+    let http = crate::http::client();
+    let cookie = crate::http::cookie_of(&scene, &http, &scene.admin).await;
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        let mut stream = http.get(scene.url("/live")).header("cookie", &cookie).send().await.unwrap();
+        stream.chunk().await.unwrap();
+        streams.push(stream);
+    }
+    let Some(browser) = scene.browser(&scene.admin).await else { return };
+    browser.open(&scene.url(&format!("/fleets/{fleet}/releases"))).await;
+    let says = |words: &str| format!("document.querySelector('#connection').textContent === '{words}'");
+    browser.until(&says("Reloads every 20 seconds, because too many pages are live")).await;
+    browser.screenshot(&crate::looks::file("connection-reloads", "light", "wide")).await;
+    scene.release(fleet, &"7".repeat(40), json!({ "is_final": false })).await;
+    browser.until_text("7777777").await;
+    assert_eq!(browser.eval("document.querySelector('.connection').classList.contains('lost')").await, false);
+    // Another user gets a place at once, and this one when there is one.
+    let olga = scene.user("olga", "read-only").await;
+    let Some(other) = scene.browser(&olga).await else { return };
+    other.open(&scene.url(&format!("/fleets/{fleet}"))).await;
+    other.until(&says("Live")).await;
+    drop(streams);
+    browser.until(&says("Live")).await;
+}

@@ -1,11 +1,11 @@
 //! The logs of devices: reads their log streams, keeps the last lines in files, and serves them to operators.
 //!
-//! By default only a device that somebody asks for uploads its logs. Files are bounded for each device and in all, are written
+//! By default a device uploads its logs only while an operator asks for them. Files are bounded for each device and in all, are written
 //! without a sync, and belong to this server alone: they are in no backup, and other servers on the same database do not
 //! have them.
 
 mod intake;
-mod places;
+mod senders;
 mod shelf;
 
 use std::collections::HashMap;
@@ -18,21 +18,20 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::in_progress::{InProgress, Turn};
-use super::key_hash::KeyHash;
 use super::locks::locked;
 use super::parked::Parked;
+use super::places::{self, Places};
 use crate::model::DeviceUuid;
-use places::Places;
+use senders::Senders;
 
 pub(super) use intake::{BadStream, Intake};
-pub(super) use places::Place;
+pub(super) use senders::Place;
 pub(super) use shelf::{Line, Shelf};
 
 /// Which devices upload their logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogMode {
-    /// Of devices that somebody asks for, and some minutes longer.
+    /// Of a device while an operator asks for them, and some minutes longer.
     #[default]
     Asked,
     /// Of all devices.
@@ -53,7 +52,7 @@ impl LogMode {
     }
 }
 
-/// How long a device uploads after somebody asked for its logs.
+/// How long a device uploads after an operator asked for its logs.
 const ASKED_FOR: Duration = Duration::from_secs(600);
 
 /// How much longer its stream is read. It ends the stream itself once its next poll says so.
@@ -62,28 +61,8 @@ const GRACE: Duration = Duration::from_secs(120);
 /// The fraction of connections that streams of logs may have: one in this many.
 const SHARE: usize = 16;
 
-/// Most requests that follow logs: of one token, and of all.
-pub(super) const FOLLOWING_OF_TOKEN: usize = 4;
+/// Most streams to those who follow logs, of all users.
 pub(super) const FOLLOWING: usize = 16;
-
-/// The name under which all requests that follow are counted. No token has this id.
-const ALL_TOKENS: &str = "all";
-
-/// Why a request may not follow now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TooManyFollow {
-    /// [`FOLLOWING_OF_TOKEN`] of its token do.
-    OfToken,
-    /// [`FOLLOWING`] of all tokens do.
-    InAll,
-}
-
-/// A request that follows, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Following {
-    _of_token: Turn,
-    _of_all: Turn,
-}
 
 /// What was taken since the server started.
 #[derive(Debug, Default)]
@@ -105,8 +84,8 @@ pub(super) struct Logs {
     open: Mutex<HashMap<DeviceUuid, Weak<Shelf>>>,
     /// About how many bytes all files have.
     used: Arc<AtomicU64>,
-    places: Arc<Places>,
-    following: Arc<InProgress>,
+    senders: Arc<Senders>,
+    following: Arc<Places>,
     counts: Counts,
     parked: Arc<Parked>,
     stop: CancellationToken,
@@ -130,8 +109,8 @@ impl Logs {
             asked: Mutex::default(),
             open: Mutex::default(),
             used: Arc::new(AtomicU64::new(used)),
-            places: Places::new((connections / SHARE).max(1)),
-            following: Arc::default(),
+            senders: Senders::new((connections / SHARE).max(1)),
+            following: Places::new(FOLLOWING),
             counts: Counts::default(),
             parked: Arc::clone(parked),
             stop: CancellationToken::new(),
@@ -181,24 +160,17 @@ impl Logs {
 
     /// Takes the place of a stream of this device, and ends the stream that it had; `None` if other devices have all places.
     pub(super) fn enter(&self, uuid: &DeviceUuid) -> Option<Place> {
-        self.places.enter(uuid)
+        self.senders.enter(uuid)
     }
 
-    /// Counts a request that follows, by the id of its token.
-    ///
-    /// # Errors
-    ///
-    /// [`TooManyFollow`].
-    pub(super) fn follow(&self, token: &str) -> Result<Following, TooManyFollow> {
-        let turn = |of: &str, most| self.following.enter(&KeyHash(of.to_owned()), most);
-        let of_token = turn(token, FOLLOWING_OF_TOKEN).ok_or(TooManyFollow::OfToken)?;
-        let of_all = turn(ALL_TOKENS, FOLLOWING).ok_or(TooManyFollow::InAll)?;
-        Ok(Following { _of_token: of_token, _of_all: of_all })
+    /// Takes the place of this operator, who follows; `None` if all are taken.
+    pub(super) fn follow(&self, user: &str) -> Option<places::Place> {
+        self.following.enter(user)
     }
 
     /// Returns how many devices stream at the moment.
     pub(super) fn streams(&self) -> usize {
-        self.places.taken()
+        self.senders.taken()
     }
 
     pub(super) fn counts(&self) -> &Counts {
@@ -277,14 +249,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_device_is_wanted_for_some_minutes_after_somebody_asked() {
+    async fn a_device_is_wanted_for_some_minutes_after_an_operator_asked() {
         let folder = tempfile::tempdir().unwrap();
         let logs =
             |mode| Logs::open(folder.path().join("logs"), (mode, 1 << 20), 1024, &Parked::new(8), |_| true);
         let asked = logs(LogMode::Asked);
         assert!(!asked.wants(&uuid(1)) && !asked.takes(&uuid(1)));
         assert!(asked.ask(&uuid(1)));
-        assert!(!asked.ask(&uuid(1)), "it is told already");
+        assert!(!asked.ask(&uuid(1)), "it was asked already");
         assert!(asked.wants(&uuid(1)) && !asked.wants(&uuid(2)));
         tokio::time::advance(ASKED_FOR + Duration::from_secs(1)).await;
         assert!(!asked.wants(&uuid(1)) && asked.takes(&uuid(1)), "its stream is read on");
@@ -321,19 +293,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_takes_not_all_places_of_those_who_follow() {
+    async fn a_user_takes_not_all_places_of_those_who_follow() {
         let folder = tempfile::tempdir().unwrap();
         let logs =
             Logs::open(folder.path().join("logs"), (LogMode::On, 1 << 20), 1024, &Parked::new(8), |_| true);
-        let of =
-            |token: &str| (0..FOLLOWING_OF_TOKEN).map(|_| logs.follow(token).unwrap()).collect::<Vec<_>>();
-        let anna = of("anna");
-        assert_eq!(logs.follow("anna").err(), Some(TooManyFollow::OfToken));
-        let others: Vec<_> = ["ben", "carla", "dora"].map(of).into();
-        assert_eq!(logs.follow("emil").err(), Some(TooManyFollow::InAll));
-        drop(anna);
-        assert!(logs.follow("emil").is_ok());
-        drop(others);
+        let anna: Vec<_> = (0..FOLLOWING).map(|_| logs.follow("anna").unwrap()).collect();
+        assert!(logs.follow("anna").is_none());
+        let _ben = logs.follow("ben").expect("anna has the most");
+        assert!(anna[0].given_away().is_cancelled() && !anna[1].given_away().is_cancelled());
     }
 
     #[tokio::test]

@@ -15,13 +15,15 @@ use super::membership;
 use super::pages::{self, Page};
 use crate::fleet::clock;
 use crate::fleet::policy::{
-    BadFilter, Change, Choice, Departure, Device, Pinned, Refusal, Reported, Sight, TagFilter, Tagging, World,
+    BadFilter, Change, Choice, Departure, Device, PastRelease, Pinned, Refusal, Reported, Sight, TagFilter,
+    Tagging, World,
 };
 use crate::fleet::standing::{self, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
     BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MigrationView, MoveDevice,
-    Nothing, Pin, PinMany, PinnedView, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
+    Nothing, PastReleaseView, Pin, PinMany, PinnedView, RenameDevice, ServiceView, TagDevice, TagMany,
+    TrackMany,
 };
 
 /// Which devices are listed.
@@ -74,6 +76,7 @@ pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Re
         rollout: membership::of_device(&world, device, records.last_seen(&world, device).1),
         reported_at: reported.at,
         services: services.collect(),
+        history: history(&world, device),
         reported: reported.fields.clone(),
     };
     records.read(&ETag::of_device(&world, device), detail)
@@ -325,6 +328,17 @@ pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView
         migration: device.departure.as_ref().map(|departure| migration(departure, reported)),
         pinned: device.pinned().map(pinned),
     }
+}
+
+/// Returns the releases of its fleet that a device accepted or rejected, newest first. Those of an earlier fleet are left out,
+/// because a token for this fleet may not see them.
+fn history(world: &World, device: &Device) -> Vec<PastReleaseView> {
+    let view = |past: &PastRelease| {
+        let release = world.release(past.release).filter(|release| release.fleet == device.fleet)?;
+        let (release, verdict) = (release.commit.to_string(), past.verdict.as_str().to_owned());
+        Some(PastReleaseView { release, verdict, at: past.at, why: past.why.clone() })
+    };
+    world.reported(&device.uuid).history.iter().rev().filter_map(view).collect()
 }
 
 pub(super) fn pinned(Pinned { at, by, why }: &Pinned) -> PinnedView {

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{ApiError, Params, Path};
 use super::desk::Desk;
-use crate::fleet::logs::{Following, Line, News, Shelf};
+use crate::fleet::logs::{Line, News, Shelf};
+use crate::fleet::places::Place;
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
 
@@ -76,7 +77,8 @@ pub(super) async fn show(
     }
     let following = match which.follow {
         true => {
-            Some(logs.follow(desk.token_id()).map_err(|why| ApiError::too_many_follow(&desk.who(), why))?)
+            let who = desk.who();
+            Some(logs.follow(&who).ok_or_else(|| ApiError::too_many_follow(&who))?)
         }
         false => None,
     };
@@ -121,16 +123,19 @@ impl Reader {
         reading.await.map_err(|error| ApiError::failed(&error))
     }
 
-    /// Answers with the last lines and then new ones, until the client goes, the device is moved, or the server stops.
-    fn follow(self, most: usize, place: Following) -> Response {
+    /// Answers with the last lines and then new ones, until the client goes, the device is moved, its place is given to another
+    /// user, or the server stops.
+    fn follow(self, most: usize, place: Place) -> Response {
         let (to, receiver) = mpsc::channel(AHEAD);
         let sending = async move {
-            let _place = place;
+            let given_away = place.given_away();
             tokio::select! {
                 () = self.send(most, &to) => {}
+                () = given_away.cancelled() => {}
                 () = to.closed() => {}
                 () = self.desk.logs().closed() => {}
             }
+            drop(place);
         };
         let pieces = stream::unfold((receiver, Box::pin(sending), false), async |state| {
             let (mut receiver, mut sending, mut is_over) = state;

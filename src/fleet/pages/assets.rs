@@ -1,12 +1,17 @@
 //! The static files: one style, one script and one icon. Their names have the hash of their content, so that browsers keep them
 //! until they change.
 
+use std::io::Write as _;
 use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use crate::fleet::secret;
@@ -15,6 +20,8 @@ struct Asset {
     name: String,
     kind: &'static str,
     content: &'static str,
+    /// The content for browsers that take gzip. Pages are not compressed: they have secrets beside texts of their address.
+    compressed: Vec<u8>,
 }
 
 static STYLE: LazyLock<Asset> =
@@ -25,7 +32,11 @@ static ICON: LazyLock<Asset> = LazyLock::new(|| asset("svg", "image/svg+xml", in
 
 fn asset(ending: &str, kind: &'static str, content: &'static str) -> Asset {
     let hash = secret::hex(&Sha256::digest(content)[..8]);
-    Asset { name: format!("dashboard-{hash}.{ending}"), kind, content }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory does not fail; empty means that it is sent as it is.
+    let compressed =
+        encoder.write_all(content.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
+    Asset { name: format!("dashboard-{hash}.{ending}"), kind, content, compressed }
 }
 
 pub(super) fn style() -> String {
@@ -40,7 +51,7 @@ pub(super) fn icon() -> String {
     format!("/static/{}", ICON.name)
 }
 
-pub(super) async fn file(Path(name): Path<String>) -> Response {
+pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let found = [&STYLE, &SCRIPT, &ICON].into_iter().find(|asset| asset.name == name);
     match found {
         Some(asset) => {
@@ -48,11 +59,21 @@ pub(super) async fn file(Path(name): Path<String>) -> Response {
                 (CONTENT_TYPE, asset.kind),
                 (CACHE_CONTROL, "public, max-age=31536000, immutable"),
                 (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (VARY, "accept-encoding"),
             ];
-            (head, asset.content).into_response()
+            match takes_gzip(&headers) && !asset.compressed.is_empty() {
+                true => (head, [(CONTENT_ENCODING, "gzip")], &asset.compressed[..]).into_response(),
+                false => (head, asset.content).into_response(),
+            }
         }
         None => (StatusCode::NOT_FOUND, "there is no such file").into_response(),
     }
+}
+
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // `gzip;q=0` refuses it; browsers send no other weights.
+    accepted.split(',').any(|name| name.trim().eq_ignore_ascii_case("gzip"))
 }
 
 #[cfg(test)]

@@ -308,6 +308,14 @@ function follow() {
     position = follow.position = String(JSON.parse(event.data).position);
     refresh();
   });
+  // All places of live pages are taken.
+  source.addEventListener("full", (event) => {
+    if (source) source.close();
+    source = null;
+    say(`Reloads every ${Number(event.data)} seconds, because too many pages are live`);
+    clearTimeout(follow.again);
+    follow.again = setTimeout(() => (refresh(), follow()), Number(event.data) * 1000);
+  });
   source.addEventListener("error", () => {
     // A stream that the server ends after its time is opened again by itself, within a second.
     setTimeout(() => {
@@ -343,4 +351,181 @@ showChoice();
 if (one("[data-live-part]")) {
   lastLoad = Date.now();
   follow();
+}
+
+// The logs of a device: the last 2,000 lines, as they come.
+
+const logLines = one("#log-lines");
+const MOST_LINES = 2000;
+const MOST_SERVICES = 50;
+// `came`: the last lines as they came, to find out where the next stream goes on. `held`: those that came during a pause.
+const logs = { came: [], held: [], classes: new Map(), isPaused: false, words: "", stream: null, again: 0 };
+const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
+const clocks = new Intl.DateTimeFormat("en", clock);
+const datedClocks = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", ...clock });
+
+function sayOfLogs(words) {
+  const state = one("#log-state");
+  if (state.textContent !== words) state.textContent = words;
+}
+
+function element(name, words, kind) {
+  const made = document.createElement(name);
+  made.textContent = words;
+  if (kind) made.className = kind;
+  return made;
+}
+
+// The class with the colour of a service. A new service gets the next colour, and can be chosen.
+function classOf(service) {
+  if (!logs.classes.has(service)) {
+    if (logs.classes.size >= MOST_SERVICES) return "of-agent";
+    const label = element("label", "", `check of-${(logs.classes.size - 1) % 6}`);
+    const box = element("input", "");
+    Object.assign(box, { type: "checkbox", value: service, checked: true });
+    label.append(box, element("span", service));
+    one("#log-services").append(label);
+    logs.classes.set(service, label.classList[1]);
+  }
+  return logs.classes.get(service);
+}
+
+function logRow(line) {
+  const row = element("p", "", classOf(line.service));
+  const at = new Date(line.at);
+  const time = element("time", (Date.now() - at < 72e6 ? clocks : datedClocks).format(at));
+  time.dateTime = line.at;
+  time.title = line.at;
+  row.append(time, " ", element("b", line.service), " ");
+  if (line.stderr) row.append(element("i", "err"), " ");
+  row.append(element("span", line.text, "text"));
+  Object.assign(row, { at: at.getTime(), service: line.service, words: `${line.service} ${line.text}`.toLowerCase() });
+  return row;
+}
+
+// A line goes where its time says, unless it is so old that the device must have set its clock back.
+function placeRow(row) {
+  let before = logLines.lastElementChild;
+  for (let steps = 0; before && steps < 200 && before.at > row.at && before.at - row.at <= 10000; steps++) {
+    before = before.previousElementSibling;
+  }
+  if (before) before.after(row);
+  else logLines.prepend(row);
+}
+
+function showWanted(rows) {
+  const off = new Set(all("#log-services input:not(:checked)").map((box) => box.value));
+  for (const row of rows) row.hidden = off.has(row.service) || !(row.words || "").includes(logs.words);
+}
+
+function addLines(lines) {
+  const isAtEnd = logLines.scrollTop + logLines.clientHeight >= logLines.scrollHeight - 8;
+  const rows = lines.slice(-MOST_LINES).map((line) => logRow(JSON.parse(line)));
+  showWanted(rows);
+  rows.forEach(placeRow);
+  for (let many = logLines.childElementCount - MOST_LINES; many > 0; many--) logLines.firstElementChild.remove();
+  if (isAtEnd) logLines.scrollTop = logLines.scrollHeight;
+}
+
+function takeLines(lines) {
+  if (!lines.length) return;
+  logs.came = logs.came.concat(lines).slice(-100);
+  if (logs.isPaused) logs.held = logs.held.concat(lines).slice(-MOST_LINES);
+  else addLines(lines);
+  showPause();
+}
+
+// Every stream begins with the last lines that the server has. Returns those that have not come before.
+function newOf(lines) {
+  const came = logs.came;
+  if (!came.length) {
+    logLines.replaceChildren();
+    return lines;
+  }
+  for (let end = lines.length; end > 0; end--) {
+    const most = Math.min(end, came.length);
+    let same = 0;
+    while (same < most && lines[end - 1 - same] === came[came.length - 1 - same]) same++;
+    if (same === most) return lines.slice(end);
+  }
+  return lines;
+}
+
+function showPause() {
+  const button = one("#log-pause");
+  const words = !logs.isPaused ? "Pause" : logs.held.length ? `Resume (${logs.held.length} new)` : "Resume";
+  if (button.textContent !== words) button.textContent = words;
+  const none = "The device was asked for its logs. It sends the first lines in about 10 seconds if it is online.";
+  sayOfLogs(logs.isPaused ? "Paused. New lines wait." : logs.came.length ? "Live" : none);
+}
+
+async function readLogs(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  let first = [];
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    let fresh = [];
+    for (const line of lines) {
+      if (line) (first || fresh).push(line);
+      else if (first) {
+        // The empty line: this is all that the server had.
+        fresh = newOf(first);
+        first = null;
+      }
+    }
+    takeLines(fresh);
+    if (!first) showPause();
+  }
+}
+
+async function followLogs() {
+  clearTimeout(logs.again);
+  if (!logLines || logs.stream || document.hidden) return;
+  logs.stream = new AbortController();
+  let wait = 500;
+  try {
+    const options = { credentials: "same-origin", headers: { "Cotter-Script": "live" }, signal: logs.stream.signal };
+    const response = await fetch(logLines.dataset.stream, options);
+    if (response.redirected) {
+      ended();
+      return;
+    }
+    if (response.ok) await readLogs(response);
+    else {
+      wait = 15000;
+      const why = one(".error strong", new DOMParser().parseFromString(await response.text(), "text/html"));
+      const busy = response.status === 503 ? "Too many logs are followed at the moment." : "There is no stream of lines.";
+      sayOfLogs(`${response.status !== 503 && why ? why.textContent : busy} This page tries again every 15 seconds.`);
+    }
+  } catch {
+    wait = 5000;
+    if (!document.hidden) sayOfLogs("The server does not answer. This page tries again every 5 seconds.");
+  } finally {
+    logs.stream = null;
+  }
+  logs.again = setTimeout(followLogs, wait);
+}
+
+if (logLines) {
+  one(".log-tools").hidden = false;
+  for (const label of all("#log-services label")) logs.classes.set(one("input", label).value, label.classList[1]);
+  one("#log-filter").addEventListener("input", (event) => {
+    logs.words = event.target.value.toLowerCase();
+    showWanted(logLines.children);
+  });
+  one("#log-services").addEventListener("change", () => showWanted(logLines.children));
+  one("#log-pause").addEventListener("click", () => {
+    logs.isPaused = !logs.isPaused;
+    if (!logs.isPaused) addLines(logs.held.splice(0));
+    showPause();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && logs.stream) logs.stream.abort();
+    else followLogs();
+  });
+  followLogs();
 }

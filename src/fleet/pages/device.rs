@@ -6,14 +6,14 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::device_table::{online, policy, tag_words};
-use super::fields::{encoded, query};
+use super::fields::{Fields, encoded, query};
 use super::layout::{self, Place};
 use super::parts::{age, commit, icon, moment, named, plain_commit, sign, state, state_meaning};
 use super::site::Visitor;
 use super::trouble::Trouble;
+use super::{history, logs};
 use crate::fleet::access::Permission;
 use crate::model::text::one_line;
-use crate::wire::operator_api::access::AuditView;
 use crate::wire::operator_api::{DeviceDetail, DeviceView, FleetView};
 
 /// Fields of reports that are shown, with their words.
@@ -35,11 +35,13 @@ const REPORTED: [(&str, &str); 13] = [
 
 pub(super) async fn page(
     Extension(visitor): Extension<Visitor>,
+    Extension(fields): Extension<Fields>,
     Path(device): Path<String>,
 ) -> Result<Response, Trouble> {
     let detail = visitor.get::<DeviceDetail>(&format!("/devices/{}", encoded(&device))).await?.value;
     let fleet = visitor.get::<FleetView>(&format!("/fleets/{}", encoded(&detail.device.fleet))).await?.value;
-    let trail = trail(&visitor, &detail.device).await;
+    let trail = history::trail(&visitor, &detail.device).await;
+    let logs = logs::opened(&visitor, &fields, &detail.device.uuid).await;
     let device = &detail.device;
     let content = html! {
         div.page-head {
@@ -51,7 +53,9 @@ pub(super) async fn page(
                 div #standing data-live-part { (standing(&visitor, &fleet, &detail)) }
                 div #services data-live-part { (services(&fleet, &detail)) }
                 div #evidence data-live-part { (evidence(&fleet, &detail)) }
-                div #trail data-live-part { (history(trail.as_deref())) }
+                (logs::part(&visitor, &detail, logs.as_ref()))
+                div #history data-live-part { (history::releases(&fleet, &detail)) }
+                div #trail data-live-part { (history::acts(trail.as_deref())) }
             }
             div.side-column {
                 (tags(&visitor, &fleet, device))
@@ -61,15 +65,6 @@ pub(super) async fn page(
     };
     let place = Place::of_fleet(device.name.clone(), fleet.number, &fleet.name, "devices");
     Ok(layout::page(&visitor, &place, &content).into_response())
-}
-
-/// Returns what operators have done with a device, if the user may read it.
-async fn trail(visitor: &Visitor, device: &DeviceView) -> Option<Vec<AuditView>> {
-    if !visitor.may(Permission::Audit) {
-        return None;
-    }
-    let trail = visitor.get::<Vec<AuditView>>(&format!("/audit?device={}&limit=20", device.uuid)).await;
-    trail.ok().map(|got| got.value)
 }
 
 fn standing(visitor: &Visitor, fleet: &FleetView, detail: &DeviceDetail) -> Markup {
@@ -200,28 +195,6 @@ fn evidence(fleet: &FleetView, detail: &DeviceDetail) -> Markup {
                         }
                         @if one.restarts > 0 { p { "It was restarted " (one.restarts) " times." } }
                         pre tabindex="0" { @for line in &one.lines { (one_line(line)) "\n" } }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn history(trail: Option<&[AuditView]>) -> Markup {
-    html! {
-        @if let Some(trail) = trail {
-            section.card aria-labelledby="trail-title" {
-                h2 #trail-title { "What people did" }
-                @if trail.is_empty() { p.muted { "Nobody has changed anything about this device." } }
-                ul.trail {
-                    @for entry in trail {
-                        li {
-                            (moment(entry.at)) " "
-                            strong { (entry.user.as_deref().unwrap_or(&entry.token)) } " "
-                            (entry.what)
-                            @if let Some(details) = &entry.details { span.muted { " – " (one_line(details)) } }
-                            @if entry.result != "done" { " " span.tag.bad { "refused" } }
-                        }
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, REFERER,
-    REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+    REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -13,10 +13,10 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use tokio::time::Instant;
 
 use super::fields::{self, Fields};
-use super::layout;
 use super::session::{self, Found};
 use super::site::{Site, Visitor};
 use super::trouble::Trouble;
+use super::{layout, live};
 use crate::fleet::operator_api::IDEMPOTENCY_KEY;
 use crate::fleet::secret;
 use crate::listen::{Rank, Visit};
@@ -35,10 +35,16 @@ const BY_SCRIPT: HeaderName = HeaderName::from_static("cotter-script");
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Adds to every answer what browsers must know.
-pub(super) async fn with_headers(request: Request, next: Next) -> Response {
+/// For how long a browser then uses TLS only for this host, in seconds: 180 days.
+const TLS_ONLY: &str = "max-age=15552000";
+
+/// Adds to every answer what browsers must know. Behind a proxy, TLS and its header are the proxy's.
+pub(super) async fn with_headers(State(has_tls): State<bool>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    if has_tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(TLS_ONLY));
+    }
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -103,11 +109,12 @@ pub(super) async fn signed_in(
         return to_sign_in(&request);
     };
     // A stream of events has a number of its own, and takes no place of those who act.
-    let is_stream = request.uri().path() == "/live";
+    let is_stream = is_stream(request.uri().path());
     let turns = if is_stream { None } else { site.gate.enter(&caller) };
     let rank = if is_stream { Rank::Ordinary } else { Rank::Privileged };
     let admitted = match visit.admit(rank) {
         Ok(admitted) if is_stream || turns.is_some() => admitted,
+        Ok(_) | Err(_) if request.uri().path() == "/live" => return live::no_place(),
         Ok(_) | Err(_) => return busy(),
     };
     admitted.hold(turns);
@@ -199,6 +206,11 @@ fn busy() -> Response {
     let text = "The server is busy with too many requests. Load the page again in a few seconds.";
     let head = [(RETRY_AFTER, "5"), (CONTENT_TYPE, "text/plain; charset=utf-8")];
     (StatusCode::SERVICE_UNAVAILABLE, head, text).into_response()
+}
+
+/// Returns whether an answer lasts as long as its page is open.
+fn is_stream(path: &str) -> bool {
+    path == "/live" || (path.starts_with("/devices/") && path.ends_with("/logs"))
 }
 
 /// Returns whether the page's script sent the request by itself, without a person.

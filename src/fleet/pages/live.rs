@@ -1,22 +1,22 @@
 //! The event stream of an open page: a small message whenever something in its fleet has changed. The message has no content;
-//! the page then reloads itself, so permissions are checked as for every page.
+//! the page then reloads itself, so permissions are checked as for every page. A page for which there is no place is sent that,
+//! and reloads itself every few seconds.
 
-use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Extension;
+use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fields::Fields;
 use super::site::Visitor;
+use crate::fleet::places::Place;
 use crate::fleet::pulse::Beats;
 
 /// The shortest time between two messages.
@@ -26,6 +26,9 @@ const SIGN: Duration = Duration::from_secs(15);
 /// A stream ends after so long, and the page opens another one. The server lets no answer take longer than two minutes.
 const LONGEST: Duration = Duration::from_secs(90);
 
+/// How often a page without a place reloads itself, in seconds.
+const RELOAD: u64 = 20;
+
 /// A page that follows.
 struct Follower {
     visitor: Visitor,
@@ -33,30 +36,44 @@ struct Follower {
     fleet: Option<u64>,
     said: Option<u64>,
     until: Instant,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 pub(super) async fn events(
     Extension(visitor): Extension<Visitor>,
     Extension(fields): Extension<Fields>,
 ) -> Response {
-    let Ok(place) = std::sync::Arc::clone(&visitor.site.streams).try_acquire_owned() else {
-        // The page reloads itself now and then instead.
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
+    let Some(place) = visitor.site.streams.enter(&visitor.who()) else { return no_place() };
     let fleet = fields.get("fleet").and_then(|fleet| fleet.parse().ok());
     let fleet = fleet.filter(|fleet| visitor.caller.scope.has(*fleet));
     let beats = visitor.site.gate.records().parked().pulse().follow();
-    let follower =
-        Follower { visitor, beats, fleet, said: None, until: Instant::now() + LONGEST, _place: place };
-    let messages = stream::unfold(follower, async |mut follower| {
-        let message = follower.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(message)).map_err(io::Error::other), follower))
+    let follower = Follower { visitor, beats, fleet, said: None, until: Instant::now() + LONGEST, place };
+    let messages = stream::unfold(Some(follower), async |follower| {
+        let mut follower = follower?;
+        let given_away = follower.place.given_away();
+        tokio::select! {
+            biased;
+            () = given_away.cancelled() => Some((Ok::<_, io::Error>(Bytes::from(full())), None)),
+            message = follower.next() => Some((Ok(Bytes::from(message?)), Some(follower))),
+        }
     });
+    answer(Body::from_stream(Box::pin(messages)))
+}
+
+/// Tells a page that there is no place for it, and how often to reload. A script cannot read the status of a stream, so it is a
+/// message.
+fn full() -> String {
+    format!("event: full\ndata: {RELOAD}\n\n")
+}
+
+pub(super) fn no_place() -> Response {
+    answer(Body::from(full()))
+}
+
+fn answer(body: Body) -> Response {
     // A proxy must not keep messages until it has many.
     let unbuffered = HeaderName::from_static("x-accel-buffering");
-    ([(CONTENT_TYPE, "text/event-stream"), (unbuffered, "no")], Body::from_stream(Box::pin(messages)))
-        .into_response()
+    ([(CONTENT_TYPE, "text/event-stream"), (unbuffered, "no")], body).into_response()
 }
 
 impl Follower {

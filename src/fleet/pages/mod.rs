@@ -16,8 +16,10 @@ mod fields;
 mod fleet;
 mod fleets;
 mod guard;
+mod history;
 mod layout;
 mod live;
+mod logs;
 mod new_fleet;
 mod once;
 mod pager;
@@ -64,6 +66,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Records>>)> {
         ("/devices/{device}", get(device::page)),
         ("/fleets/{fleet}/rollouts/start", get(rollout_start::page).post(rollout_start::act)),
         ("/new-fleet", get(new_fleet::page).post(new_fleet::act)),
+        ("/devices/{device}/logs", get(logs::stream)),
         ("/audit", get(audit::page)),
         ("/audit/export", get(audit_export::download)),
         ("/settings", get(settings::page)),
@@ -85,6 +88,6 @@ pub(super) fn routes(gate: &Arc<Gate>, has_tls: bool, courier: &Courier) -> Rout
         .layer(axum::Extension(Arc::clone(&site)));
     of_users
         .merge(of_all)
-        .route_layer(middleware::from_fn(guard::with_headers))
+        .route_layer(middleware::from_fn_with_state(has_tls, guard::with_headers))
         .route("/static/{file}", get(assets::file))
 }

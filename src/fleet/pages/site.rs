@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::response::Parts;
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Redirect, Response};
 use http_body_util::{BodyExt as _, Limited};
@@ -25,11 +26,12 @@ use crate::fleet::courier::Courier;
 use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::in_progress::InProgress;
 use crate::fleet::operator_api::{self, IDEMPOTENCY_KEY, OfPage};
+use crate::fleet::places::Places;
 use crate::fleet::secret;
 use crate::listen::Admitted;
 use crate::wire::operator_api::{Code, ErrorView, FleetView, NEXT_PAGE};
 
-/// Most streams of events at once. A page without one asks now and then.
+/// Most streams of events at once, of all users. A page without one reloads itself now and then.
 const STREAMS: usize = 64;
 
 /// Most forms of the sign-in page that arrive at once. They come from strangers, and must not take all places of devices.
@@ -48,7 +50,7 @@ pub(super) struct Site {
     pub(super) gate: Arc<Gate>,
     pub(super) sessions: Sessions,
     pub(super) has_tls: bool,
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Arc<Places>,
     /// Forms of strangers that arrive, in all and by address.
     pub(super) sign_ins: Arc<Semaphore>,
     pub(super) sign_ins_by_address: Arc<InProgress>,
@@ -63,7 +65,7 @@ impl Site {
             gate: Arc::clone(gate),
             sessions: Sessions::default(),
             has_tls,
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Places::new(STREAMS),
             sign_ins: Arc::new(Semaphore::new(SIGN_INS)),
             sign_ins_by_address: Arc::default(),
             api: TowerToHyperService::new(api),
@@ -121,6 +123,15 @@ impl Visitor {
         Ok(self.ask(method, path, Some(body), etag).await?.value)
     }
 
+    /// Begins an answer that lasts.
+    pub(super) async fn stream(&self, path: &str) -> Result<Body, Trouble> {
+        let (head, body) = self.send(Method::GET, path, None, None).await?;
+        match head.status.is_success() {
+            true => Ok(body),
+            false => Err(refused(path, &head, body).await),
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -128,7 +139,25 @@ impl Visitor {
         body: Option<Vec<u8>>,
         etag: Option<&str>,
     ) -> Result<Got<T>, Trouble> {
-        let broken = |error: &dyn std::fmt::Display| Trouble::internal(format!("{path}: {error}"));
+        let (head, body) = self.send(method, path, body, etag).await?;
+        if !head.status.is_success() {
+            return Err(refused(path, &head, body).await);
+        }
+        let bytes = collected(path, body).await?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| broken(path, &error))?;
+        let header = |name: &str| {
+            head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned)
+        };
+        Ok(Got { value, etag: header(ETAG.as_str()).unwrap_or_default(), next: header(NEXT_PAGE) })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        etag: Option<&str>,
+    ) -> Result<(Parts, Body), Trouble> {
         let mut request = Request::builder().method(method).uri(path);
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -142,26 +171,16 @@ impl Visitor {
             request = request.header(IDEMPOTENCY_KEY, format!("{key} {}", secret::hex(&act)));
         }
         let mut request =
-            request.body(Body::from(body.unwrap_or_default())).map_err(|error| broken(&error))?;
+            request.body(Body::from(body.unwrap_or_default())).map_err(|error| broken(path, &error))?;
         let extensions = request.extensions_mut();
         extensions.insert(self.caller.clone());
         extensions.insert(self.admitted.clone());
         extensions.insert(Arc::clone(&self.site.gate));
         extensions.insert(OfPage(self.request.clone()));
         let answering = self.site.api.call(request);
-        let response = tokio::time::timeout(LONGEST, answering).await.map_err(|error| broken(&error))?;
-        let (head, body) = response.unwrap_or_else(|never| match never {}).into_parts();
-        let read = Limited::new(body, LARGEST_ANSWER).collect().await;
-        let bytes = read.map_err(|error| broken(&error))?.to_bytes();
-        if !head.status.is_success() {
-            let view: ErrorView = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
-            return Err(Trouble { status: head.status, failure: Box::new(view.error) });
-        }
-        let value = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
-        let header = |name: &str| {
-            head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned)
-        };
-        Ok(Got { value, etag: header(ETAG.as_str()).unwrap_or_default(), next: header(NEXT_PAGE) })
+        let response =
+            tokio::time::timeout(LONGEST, answering).await.map_err(|error| broken(path, &error))?;
+        Ok(response.unwrap_or_else(|never| match never {}).into_parts())
     }
 
     /// Reads the fleets that a menu offers, and whether there are more.
@@ -195,5 +214,26 @@ impl Visitor {
     pub(super) fn done(&self, to: &str, message: impl Into<String>) -> Response {
         self.site.sessions.tell(&self.cookie, message.into());
         Redirect::to(to).into_response()
+    }
+}
+
+fn broken(path: &str, error: &dyn std::fmt::Display) -> Trouble {
+    Trouble::internal(format!("{path}: {error}"))
+}
+
+async fn collected(path: &str, body: Body) -> Result<Bytes, Trouble> {
+    let read = Limited::new(body, LARGEST_ANSWER).collect().await;
+    Ok(read.map_err(|error| broken(path, &error))?.to_bytes())
+}
+
+/// Returns why the API refused.
+async fn refused(path: &str, head: &Parts, body: Body) -> Trouble {
+    let read = async {
+        let bytes = collected(path, body).await?;
+        serde_json::from_slice::<ErrorView>(&bytes).map_err(|error| broken(path, &error))
+    };
+    match read.await {
+        Ok(view) => Trouble { status: head.status, failure: Box::new(view.error) },
+        Err(trouble) => trouble,
     }
 }

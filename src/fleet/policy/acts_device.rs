@@ -211,7 +211,7 @@ impl World {
         if reported == *self.reported(&device.uuid) {
             return Vec::new();
         }
-        vec![Change::PutReports(device.uuid.clone(), reported)]
+        vec![Change::PutReports(device.uuid.clone(), self.with_history(device, reported))]
     }
 }
 

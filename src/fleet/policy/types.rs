@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Compact, PinnedTo, VariableHolder, Variables};
+use super::{Compact, PastRelease, PinnedTo, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::fleet::repeats::Repeat;
@@ -105,17 +105,22 @@ pub struct Reported {
     /// What it waits for, and how services failed. Only Cotter's own agent reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<Arc<Account>>,
+    /// The last releases that it accepted or rejected, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastRelease>,
 }
 
 impl Reported {
     /// Returns the reports without these releases, which are deleted; `None` if they name none of them.
     pub(super) fn without_releases(&self, gone: &BTreeSet<u64>) -> Option<Self> {
         let names_one = self.running.is_some_and(|running| gone.contains(&running))
-            || self.services.iter().any(|service| gone.contains(&service.release));
+            || self.services.iter().any(|service| gone.contains(&service.release))
+            || self.history.iter().any(|past| gone.contains(&past.release));
         names_one.then(|| {
             let mut reported = self.clone();
             reported.running = reported.running.filter(|running| !gone.contains(running));
             reported.services.retain(|service| !gone.contains(&service.release));
+            reported.history.retain(|past| !gone.contains(&past.release));
             reported
         })
     }

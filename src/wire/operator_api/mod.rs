@@ -138,8 +138,24 @@ pub struct DeviceDetail {
     /// The newest rollout of its fleet, unless that is over.
     #[serde(default)]
     pub rollout: Option<DeviceRollout>,
+    /// The last releases that it accepted or rejected, newest first.
+    #[serde(default)]
+    pub history: Vec<PastReleaseView>,
     /// Plain fields of its reports, by their name on the wire.
     pub reported: BTreeMap<String, Value>,
+}
+
+/// A release that a device accepted or rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastReleaseView {
+    /// Commit.
+    pub release: String,
+    /// `accepted`, `rejected`, or `running` where the device's agent reports no trial.
+    pub verdict: String,
+    /// When the server received the report that said so.
+    pub at: Option<Timestamp>,
+    /// Why it was rejected, as the device reported; empty otherwise.
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
