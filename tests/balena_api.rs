@@ -300,7 +300,8 @@ async fn a_deleted_device_says_so_and_asks_once() {
     polled().await;
     for _ in 0..3 {
         let report = polled().await;
-        assert!(report.is_deleted && report.error.unwrap().contains("does not know this device"));
+        assert!(report.is_deleted, "{report:?}");
+        assert!(report.error.unwrap().contains("does not know this device"));
     }
     assert_eq!(look_ups(), 1);
     api.restore_device();

@@ -112,7 +112,11 @@ impl Known {
             self.apps_due = repeats.filter(|_| !is_repeat).map(|repeats| now + repeats.apps);
         }
         match repeats {
-            Some(repeats) => self.all_due = self.all_due.or(Some(now + repeats.all)),
+            // Only now it is known that this cloud gets samples.
+            Some(repeats) => {
+                self.all_due = self.all_due.or(Some(now + repeats.all));
+                self.sample_due = self.sample_due.or(Some(now));
+            }
             None => (self.apps_due, self.all_due, self.sample_due) = (None, None, None),
         }
         let mut device: BTreeMap<String, Value> = std::mem::take(&mut self.report.device);
@@ -169,7 +173,8 @@ mod tests {
 
     #[test]
     fn an_image_that_was_away_is_reported_so_that_it_is_written_and_all_once_more() {
-        let (mut known, begin, repeats) = (Known::default(), Instant::now(), Repeats::default());
+        let (mut known, begin) = (Known::default(), Instant::now());
+        let repeats = Repeats { sample: Duration::from_secs(1 << 20), ..Repeats::default() };
         let both = report(&json!({ "apps": apps(&["db", "web"]) }));
         let sent = known.news(&both, begin, Some(&repeats));
         let named = |one: Option<i64>, other: Option<i64>| {
@@ -178,6 +183,8 @@ mod tests {
         assert_eq!(progress(&sent), named(Some(100), Some(100)), "the API may know them from before");
         known.took(both.clone(), &sent, begin, Some(&repeats));
         assert_eq!(known.news(&both, begin, Some(&repeats)), DeviceReport::default());
+        assert_eq!(known.due(), Some(begin), "a sample");
+        assert!(known.is_sample_due(begin, &repeats) && !known.is_sample_due(begin, &repeats));
 
         let one = report(&json!({ "apps": apps(&["web"]) }));
         let sent = known.news(&one, begin, Some(&repeats));

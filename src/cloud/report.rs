@@ -68,7 +68,8 @@ impl Reporter {
                     self.cloud.send_modify(|cloud| cloud.is_reported = false);
                     changed.is_ok()
                 }
-                () = until(known.due()) => true,
+                // Not earlier, so that a change in the meantime is noticed above.
+                () = until(known.due().map(|due| due.max(not_before))) => true,
             };
             if !is_open {
                 return;
@@ -157,8 +158,9 @@ impl Reporter {
         };
         let repeats = (!taken.takes_accounts).then_some(&self.repeats);
         known.took(full, &sent, now, repeats);
-        // The first answer says whether the cloud takes accounts. Only now it is known what else it gets.
-        if self.takes_accounts.replace(taken.takes_accounts) != Some(taken.takes_accounts) {
+        // The first answer says whether the cloud takes accounts. If it does, it gets one now.
+        let took_accounts = self.takes_accounts.replace(taken.takes_accounts) == Some(true);
+        if taken.takes_accounts != took_accounts {
             self.report.mark_changed();
         }
         Ok(())

@@ -104,15 +104,22 @@ fn wanted_app(
         UpdateStatus::Rejected
     } else if accepted == Some(release) {
         UpdateStatus::Done
-    } else if statuses.contains(&ServiceStatus::Downloading) {
+    } else {
+        on_its_way(&statuses)
+    };
+    app.update.insert(release.commit.clone(), update);
+    app
+}
+
+/// How far a release is that is neither accepted nor rejected.
+fn on_its_way(statuses: &[ServiceStatus]) -> UpdateStatus {
+    if statuses.contains(&ServiceStatus::Downloading) {
         UpdateStatus::Downloading
     } else if statuses.iter().all(|s| *s == ServiceStatus::Downloaded) && !statuses.is_empty() {
         UpdateStatus::Downloaded
     } else {
         UpdateStatus::ApplyingChanges
-    };
-    app.update.insert(release.commit.clone(), update);
-    app
+    }
 }
 
 /// How far the download of an image is, which may not have begun.
