@@ -66,7 +66,7 @@ impl Device {
         let seen = cloud.subscribe();
         let reporter = Reporter {
             client: Client::new(Http::new().unwrap(), &api.url, Duration::from_secs(10)),
-            uuid: DeviceUuid::parse(UUID.to_owned()).unwrap(),
+            uuid: DeviceUuid::parse(UUID).unwrap(),
             device_key: KEY.to_owned(),
             report: report.subscribe(),
             cloud,
@@ -271,7 +271,7 @@ async fn a_deleted_device_says_so_and_asks_once() {
     let mut seen = cloud.subscribe();
     let (poll_now, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let start = Start {
-        uuid: DeviceUuid::parse(UUID.to_owned()).unwrap(),
+        uuid: DeviceUuid::parse(UUID).unwrap(),
         device_key: KEY.to_owned(),
         policy: Policy::default(),
         etag: None,

@@ -4,6 +4,7 @@
 //! It has what surprises: the memory of the last status that was written for an image, the limit of metrics, the 401 for
 //! one unknown item, and the 304 without an etag for a device that was deleted. It is no proof of what a real API does.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -233,8 +234,8 @@ impl Shared {
 
     /// The first row of an image is created and not remembered.
     fn write(&mut self, image: String, install: Install) {
-        if !self.installs.contains_key(&image) {
-            self.installs.insert(image, install);
+        if let Entry::Vacant(free) = self.installs.entry(image.clone()) {
+            free.insert(install);
             return;
         }
         self.written.retain(|_, (_, at)| at.elapsed() < self.limits.installs);
