@@ -15,7 +15,7 @@ use super::print;
 use super::unit::{Started, Unit, as_its_unit};
 use crate::api;
 use crate::config::{Config, Given, Joined, Setting, environment_outside, settings};
-use crate::http::Url;
+use crate::http::{Http, Url};
 use crate::model::{Admission, Enrolment, Identity};
 use crate::store;
 use crate::wire::config_json;
@@ -137,6 +137,8 @@ fn wanted(join: &Join) -> anyhow::Result<Wanted> {
     let bytes = read(&join.source).map_err(|why| unreadable(&shown, &why))?;
     let (enrolment, notes) = config_json::read(&bytes)
         .map_err(|why| Usage(format!("{shown} is not a config.json to join with: {why}")))?;
+    Http::trusting(enrolment.authority.as_ref().map(String::as_bytes))
+        .map_err(|why| Usage(format!("{shown}: the certificate in balenaRootCA cannot be used: {why}")))?;
     let key_file = (join.source != Path::new("-")).then(|| shown.clone());
     Ok(Wanted { enrolment, notes, shown, key_file, is_address: false })
 }

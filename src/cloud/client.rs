@@ -193,7 +193,7 @@ impl Client {
         struct Rows {
             d: Vec<Device>,
         }
-        // OData needs `$ = '` unescaped and spaces escaped (docs/dev/protocol.md, "Looking a device up").
+        // OData needs `$` and `=` unescaped. `Url` escapes the apostrophes (docs/dev/protocol.md, "Looking a device up").
         let call = "look-up of the device";
         let path = format!("v7/device?$select=id&$filter=uuid%20eq%20'{uuid}'");
         let answer = self.sent(call, self.request(Method::GET, &path).bearer(device_key)).await?;

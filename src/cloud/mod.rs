@@ -6,6 +6,7 @@
 mod answers;
 mod client;
 mod error;
+mod known;
 mod leave;
 mod log_stream;
 mod parking;
@@ -15,14 +16,16 @@ mod register;
 mod registries;
 mod report;
 mod retry;
+mod tags;
 
 pub use answers::{Admitted, Answered, Polled, State};
 pub use client::{Client, Registration};
 pub use error::CloudError;
+pub use known::Repeats;
 pub use log_stream::LogStream;
 pub use poll::{Poller, Start, Times};
 pub use probe::{Probe, probe};
 pub use register::{Registered, register, register_once};
 pub use registries::registries;
-pub use report::Reporter;
+pub use report::{Reader, Reporter};
 pub use retry::with_jitter;

@@ -1,22 +1,29 @@
-//! Reports to the cloud what runs. A report is complete, and is sent only after a change and not too often.
+//! Reports to the cloud what runs and what the device is. A report has what the cloud may not have yet, and is sent only
+//! after a change and not too often.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{CloudReport, DeviceUuid, LocalApps, Report};
+use crate::model::{CloudReport, DeviceUuid, Hardware, Load, LocalApps, Report};
 use crate::wire::account::{Account, Moving};
-use crate::wire::report::{self, DeviceFacts};
+use crate::wire::report;
 use crate::wire::report_v3::DeviceReport;
 
 use super::answers::Taken;
 use super::client::Client;
 use super::error::CloudError;
+use super::known::{Known, Repeats};
 use super::retry::Retry;
+
+/// Reads this device.
+pub type Reader<T> = Box<dyn FnMut() -> T + Send + Sync>;
 
 /// The task that reports.
 pub struct Reporter {
@@ -26,7 +33,10 @@ pub struct Reporter {
     pub report: watch::Receiver<Report>,
     /// Shows whether the cloud has the newest report.
     pub cloud: watch::Sender<CloudReport>,
-    pub facts: DeviceFacts,
+    /// What the device is, and how loaded it is. Only a balena API gets them.
+    pub hardware: Reader<Hardware>,
+    pub load: Reader<Load>,
+    pub repeats: Repeats,
     /// Shortest time between two reports.
     pub gap: Duration,
     /// Longest wait after failures.
@@ -35,30 +45,35 @@ pub struct Reporter {
     pub lines: usize,
     /// Where other machines reach the metrics of this device; asked for each report, because addresses change.
     pub metrics: Box<dyn Fn() -> Option<SocketAddr> + Send + Sync>,
-    /// Whether the cloud is our own fleet server, which takes accounts besides the protocol's fields.
-    pub takes_accounts: bool,
+    /// Whether the cloud is our own fleet server, which takes accounts besides the protocol's fields. `None`: it has not
+    /// answered yet.
+    pub takes_accounts: Option<bool>,
     /// The names that apps of this cloud have on this device, if it was moved here.
     pub apps: LocalApps,
 }
 
 impl Reporter {
-    /// Sends the newest report after each change, at most once per `gap`, and with growing delays after failures. When
-    /// `stop` is cancelled, tries to send a last report, for at most `gap`.
+    /// Sends the newest report after each change, at most once per `gap`, and with growing delays after failures. Repeats
+    /// what a balena API may not have stored. When `stop` is cancelled, tries to send a last report, for at most `gap`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::up_to(self.longest_wait);
-        let mut acknowledged = DeviceReport::default();
+        let mut known = Known::default();
         let mut not_before = Instant::now();
         self.report.mark_changed();
         loop {
             let is_open = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                changed = self.report.changed() => changed.is_ok(),
+                changed = self.report.changed() => {
+                    self.cloud.send_modify(|cloud| cloud.is_reported = false);
+                    changed.is_ok()
+                }
+                // Not earlier, so that a change in the meantime is noticed above.
+                () = until(known.due().map(|due| due.max(not_before))) => true,
             };
             if !is_open {
                 return;
             }
-            self.cloud.send_modify(|cloud| cloud.is_reported = false);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -67,37 +82,43 @@ impl Reporter {
             let sent = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                sent = self.send_changes(&mut acknowledged) => sent,
+                sent = self.send_changes(&mut known) => sent,
             };
-            let wait = match sent {
-                Ok(()) => {
-                    retry.success();
-                    let is_newest = self.report.has_changed().is_ok_and(|has_changed| !has_changed);
-                    self.cloud.send_modify(|cloud| {
-                        (cloud.is_reported, cloud.report_error) = (is_newest, None);
-                    });
-                    self.gap
-                }
-                Err(error) => {
-                    let wait = retry.failure(error.retry_after()).max(self.gap);
-                    if retry.failures == 1 {
-                        warn!(error = %error, retry_after_s = wait.as_secs(), "report failed");
-                    }
-                    self.cloud.send_modify(|cloud| cloud.report_error = Some(error.to_string()));
-                    self.report.mark_changed();
-                    wait
-                }
-            };
-            not_before = Instant::now() + wait;
+            not_before = Instant::now() + self.outcome(sent, &mut retry);
         }
         // The answer to a first report may say that the cloud takes accounts; then this one has changed. A failure of the
         // last report changes nothing.
         let gap = self.gap;
         let last = async {
-            self.send_changes(&mut acknowledged).await?;
-            self.send_changes(&mut acknowledged).await
+            self.send_changes(&mut known).await?;
+            self.send_changes(&mut known).await
         };
         let _ = tokio::time::timeout(gap, last).await;
+    }
+
+    /// Publishes how a report went, and returns the time until the next one.
+    fn outcome(&mut self, sent: Result<(), CloudError>, retry: &mut Retry) -> Duration {
+        match sent {
+            Ok(()) => {
+                retry.success();
+                let is_newest = self.report.has_changed().is_ok_and(|has_changed| !has_changed);
+                self.cloud.send_if_modified(|cloud| {
+                    let is_news = cloud.is_reported != is_newest || cloud.report_error.is_some();
+                    (cloud.is_reported, cloud.report_error) = (is_newest, None);
+                    is_news
+                });
+                self.gap
+            }
+            Err(error) => {
+                let wait = retry.failure(error.retry_after()).max(self.gap);
+                if retry.failures == 1 {
+                    warn!(error = %error, retry_after_s = wait.as_secs(), "report failed");
+                }
+                self.cloud.send_modify(|cloud| cloud.report_error = Some(error.to_string()));
+                self.report.mark_changed();
+                wait
+            }
+        }
     }
 
     async fn sent(&self, report: &DeviceReport) -> Result<Taken, CloudError> {
@@ -105,40 +126,67 @@ impl Reporter {
         self.client.report(&self.uuid, &self.device_key, &report).await
     }
 
-    /// Sends the fields that differ from those that the cloud has. A 401 may mean only that a release in the report was
-    /// deleted there, so the report is then sent once more with only the target release.
-    async fn send_changes(&mut self, acknowledged: &mut DeviceReport) -> Result<(), CloudError> {
-        let current = self.report.borrow_and_update().clone();
+    /// Sends what the cloud may not have. A 401 may mean only that a release in the report was deleted there, so the report
+    /// is then sent once more with only the target release.
+    async fn send_changes(&mut self, known: &mut Known) -> Result<(), CloudError> {
+        let (current, now) = (self.report.borrow_and_update().clone(), Instant::now());
         if !current.has_target {
             return Ok(());
         }
-        let mut full = report::render(&current, &self.facts);
-        full.account = self.takes_accounts.then(|| {
+        let mut full = report::render(&current);
+        full.device = self.device(&current, known, now);
+        full.account = (self.takes_accounts == Some(true)).then(|| {
             let metrics = (self.metrics)().map(|address| address.to_string());
             let moving = self.cloud.borrow().moving.as_ref().map(Moving::from);
             Account { metrics, moving, ..Account::new(&current, self.lines) }.bounded()
         });
-        let changes = difference(&full, acknowledged);
-        if changes == DeviceReport::default() {
+        let repeats = Some(&self.repeats).filter(|_| self.takes_accounts == Some(false));
+        let news = known.news(&full, now, repeats);
+        if news == DeviceReport::default() {
             return Ok(());
         }
         debug!("reporting");
-        let taken = match self.sent(&changes).await {
+        let (taken, sent) = match self.sent(&news).await {
             Err(denied @ CloudError::Denied { .. }) => {
-                let reduced = report::reduce(&changes, &current);
-                if reduced == changes {
+                let reduced = report::reduce(&news, &current);
+                if reduced == news {
                     return Err(denied);
                 }
-                self.sent(&reduced).await?
+                (self.sent(&reduced).await?, reduced)
             }
-            other => other?,
+            other => (other?, news),
         };
-        *acknowledged = full;
+        let repeats = (!taken.takes_accounts).then_some(&self.repeats);
+        known.took(full, &sent, now, repeats);
         // The first answer says whether the cloud takes accounts. If it does, it gets one now.
-        if taken.takes_accounts != std::mem::replace(&mut self.takes_accounts, taken.takes_accounts) {
+        let took_accounts = self.takes_accounts.replace(taken.takes_accounts) == Some(true);
+        if taken.takes_accounts != took_accounts {
             self.report.mark_changed();
         }
         Ok(())
+    }
+
+    /// Reads what the device is, for a balena API, and how loaded it is, unless its user does not want that.
+    fn device(&mut self, current: &Report, known: &mut Known, now: Instant) -> BTreeMap<String, Value> {
+        if self.takes_accounts != Some(false) {
+            return BTreeMap::new();
+        }
+        let is_sampled = known.is_sample_due(now, &self.repeats);
+        let mut fields = report::hardware(&(self.hardware)(), env!("CARGO_PKG_VERSION"));
+        if current.delivered.as_ref().is_some_and(|delivered| !delivered.target.has_metrics) {
+            fields.extend(report::load(None));
+        } else if is_sampled {
+            fields.extend(report::load(Some(&(self.load)())));
+        }
+        fields
+    }
+}
+
+/// Waits until this time; for ever if there is none.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -151,41 +199,4 @@ fn named_as_there(report: &DeviceReport, names: &LocalApps) -> DeviceReport {
         named.collect()
     });
     DeviceReport { apps, ..report.clone() }
-}
-
-/// Returns the fields that changed. `apps` is complete if anything in it changed, because the cloud removes an app,
-/// release or image that a present `apps` does not have.
-fn difference(now: &DeviceReport, before: &DeviceReport) -> DeviceReport {
-    fn changed<T: Clone + PartialEq>(now: &Option<T>, before: &Option<T>) -> Option<T> {
-        now.as_ref().filter(|_| now != before).cloned()
-    }
-    DeviceReport {
-        status: changed(&now.status, &before.status),
-        os_version: changed(&now.os_version, &before.os_version),
-        supervisor_version: changed(&now.supervisor_version, &before.supervisor_version),
-        ip_address: changed(&now.ip_address, &before.ip_address),
-        mac_address: changed(&now.mac_address, &before.mac_address),
-        apps: changed(&now.apps, &before.apps),
-        account: changed(&now.account, &before.account),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn only_changes_are_sent_and_apps_completely() {
-        let text = |t: &str| Some(t.to_owned());
-        let before = DeviceReport { status: text("Idle"), ip_address: text("a"), ..DeviceReport::default() };
-        let now = DeviceReport { apps: Some(BTreeMap::new()), ip_address: text("b"), ..before.clone() };
-        let news = difference(&now, &before);
-        assert_eq!(
-            news,
-            DeviceReport { ip_address: text("b"), apps: Some(BTreeMap::new()), ..DeviceReport::default() }
-        );
-        assert_eq!(difference(&now, &now), DeviceReport::default());
-    }
 }

@@ -13,8 +13,10 @@
 //! | supervisor API | `api_view`, `report`, the doors of containers | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 //! | lock folders | the lock folders | – |
+//! | data root | the engine, once, if the reporter wants it | the reporter |
 
 mod apps_api;
+mod data_root;
 mod host_access;
 mod joining;
 mod leave;
@@ -51,6 +53,7 @@ use crate::store::{Recovery, Store, StoreError};
 pub use host_access::Host;
 pub use leave::{count_apps, delete_record, forget_device, remove_apps};
 
+use data_root::DataRoot;
 use persistence::{Disk, identity, saved_target};
 use talk::Talk;
 
@@ -164,13 +167,15 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
     let logs = uploads::task(Arc::clone(&docker), &config);
+    let inspected = Arc::clone(&docker);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
     tasks.spawn(lock_folders::watch(host_access::services_dir(&config.runtime_dir), stop.clone()));
     if let Some(settings) = config.cloud {
-        let metrics = config.metrics_listen;
-        let talk =
-            Talk { http, metrics, settings, policy: config.policy, identity, store, wires, login, logs };
+        let (metrics, data_root) = (config.metrics_listen, Arc::new(DataRoot::default()));
+        tasks.spawn(Arc::clone(&data_root).find(inspected, stop.clone()));
+        let policy = config.policy;
+        let talk = Talk { http, metrics, data_root, settings, policy, identity, store, wires, login, logs };
         tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");

@@ -1,12 +1,13 @@
 //! Talks to the cloud: registers, polls, reports, and moves to another cloud. Only wiring.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cloud::{self, Client, Poller, Reporter, Start, Times};
+use crate::cloud::{self, Client, Poller, Repeats, Reporter, Start, Times};
 use crate::config::{CloudConfig, Joining};
 use crate::engine::Docker;
 use crate::host;
@@ -14,8 +15,8 @@ use crate::http::Http;
 use crate::logs::LogTask;
 use crate::model::{CloudReport, Identity, LocalApps, Policy, RegistryLogin};
 use crate::store::Store;
-use crate::wire::report::DeviceFacts;
 
+use super::data_root::DataRoot;
 use super::moving::{Moved, Mover};
 use super::{Wires, joining, uploads};
 
@@ -24,6 +25,8 @@ pub(super) struct Talk {
     pub(super) http: Http,
     /// Where metrics are served, if anywhere.
     pub(super) metrics: Option<SocketAddr>,
+    /// The folder of the engine's images, once it is known.
+    pub(super) data_root: Arc<DataRoot>,
     /// The cloud of the settings. A move may have put another one in its place.
     pub(super) settings: CloudConfig,
     pub(super) policy: Policy,
@@ -90,7 +93,7 @@ impl Talk {
         (etag, wanted_interval): (Option<String>, Option<Duration>),
         stop: &CancellationToken,
     ) -> Option<Moved> {
-        let Self { http, metrics, settings, policy, identity, store, wires, logs, .. } = self;
+        let Self { http, metrics, data_root, settings, policy, identity, store, wires, logs, .. } = self;
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
@@ -114,7 +117,7 @@ impl Talk {
         let times = Times { time_in: host::time_in, uptime: host::uptime };
         let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
         let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
-        let reporter = reporter(&client, &cloud, (&there, apps), wires, *metrics);
+        let reporter = reporter(&client, &cloud, (&there, apps), wires, (*metrics, data_root));
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
         let uploaded = logs.run(uploads::to(&client, &there), uploads::sources(wires), round.clone());
         let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped)) };
@@ -150,7 +153,7 @@ fn reporter(
     cloud: &CloudConfig,
     (identity, apps): (&Identity, LocalApps),
     wires: &Wires,
-    metrics: Option<SocketAddr>,
+    (metrics, data_root): (Option<SocketAddr>, &Arc<DataRoot>),
 ) -> Reporter {
     Reporter {
         client: client.clone(),
@@ -158,12 +161,17 @@ fn reporter(
         device_key: identity.device_key.clone(),
         report: wires.report.subscribe(),
         cloud: wires.cloud.clone(),
-        facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
+        hardware: Box::new(|| host::Machine::default().hardware()),
+        load: {
+            let (mut machine, data_root) = (host::Machine::default(), Arc::clone(data_root));
+            Box::new(move || machine.load(data_root.get()))
+        },
+        repeats: Repeats::default(),
         gap: cloud.report_interval,
         longest_wait: cloud.poll_interval,
         lines: cloud.report_lines,
         metrics: Box::new(move || metrics.and_then(host::reached_at)),
-        takes_accounts: false,
+        takes_accounts: None,
         apps,
     }
 }

@@ -19,6 +19,11 @@ pub fn reached_at(listener: SocketAddr) -> Option<SocketAddr> {
     own.map(|ip| SocketAddr::new(ip, listener.port()))
 }
 
+/// Returns the IPv4 address of the interface with the default route.
+pub(super) fn own_v4() -> Option<IpAddr> {
+    of_default_route(Ipv4Addr::UNSPECIFIED.into())
+}
+
 /// Connecting a UDP socket sends nothing: the kernel only chooses the route, and with it our address.
 fn of_default_route(any: IpAddr) -> Option<IpAddr> {
     let own = |bind: IpAddr, to: SocketAddr| {

@@ -112,6 +112,7 @@ mod tests {
             poll_interval: None,
             is_lock_overridden: false,
             has_logs: true,
+            has_metrics: true,
             moves_to: None,
         }
     }

@@ -21,6 +21,8 @@ pub struct Target {
     pub is_lock_overridden: bool,
     /// Whether the cloud takes logs (`SUPERVISOR_LOG_CONTROL`, docs/dev/protocol.md, "Log streaming").
     pub has_logs: bool,
+    /// Whether the cloud takes metrics of the device (`SUPERVISOR_HARDWARE_METRICS`, docs/dev/protocol.md, "Reports: fields").
+    pub has_metrics: bool,
     /// Whether the cloud orders the device to move to another cloud.
     pub moves_to: Option<MoveOrder>,
 }

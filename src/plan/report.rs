@@ -63,19 +63,23 @@ fn wanted_app(
     let Some(release) = &wanted.release else { return app };
     app.target = Some(release.commit.clone());
     let accepted = ledger.and_then(|l| l.good.as_ref());
+    let is_rejected =
+        is_refused || ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
     if accepted.is_some_and(|accepted| accepted != release) {
-        add_accepted(at, id, &mut app, ledger, Some(release));
+        // Of a rejected release nothing is wanted any more, so what both have is reported as the accepted one's.
+        add_accepted(at, id, &mut app, ledger, Some(release).filter(|_| !is_rejected));
     } else {
         app.current = accepted.map(|g| g.commit.clone());
     }
-    let is_rejected =
-        is_refused || ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
         // The commit may be the accepted one with other specs. Its running container is listed already.
-        let is_listed = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
-        if seen.is_none() && (is_rejected || is_listed) {
+        let is_listed = app.services.iter().any(|s| match seen {
+            Some(seen) => s.container.as_ref() == Some(&seen.container),
+            None => s.service == *name && s.release == release.commit,
+        });
+        if is_listed || seen.is_none() && is_rejected {
             continue;
         }
         let (status, progress) = match seen {
@@ -100,15 +104,22 @@ fn wanted_app(
         UpdateStatus::Rejected
     } else if accepted == Some(release) {
         UpdateStatus::Done
-    } else if statuses.contains(&ServiceStatus::Downloading) {
+    } else {
+        on_its_way(&statuses)
+    };
+    app.update.insert(release.commit.clone(), update);
+    app
+}
+
+/// How far a release is that is neither accepted nor rejected.
+fn on_its_way(statuses: &[ServiceStatus]) -> UpdateStatus {
+    if statuses.contains(&ServiceStatus::Downloading) {
         UpdateStatus::Downloading
     } else if statuses.iter().all(|s| *s == ServiceStatus::Downloaded) && !statuses.is_empty() {
         UpdateStatus::Downloaded
     } else {
         UpdateStatus::ApplyingChanges
-    };
-    app.update.insert(release.commit.clone(), update);
-    app
+    }
 }
 
 /// How far the download of an image is, which may not have begun.

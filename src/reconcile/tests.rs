@@ -164,6 +164,7 @@ fn target(number: u8) -> Target {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: true,
+        has_metrics: true,
         moves_to: None,
     }
 }

@@ -104,9 +104,10 @@ impl<'a> Shown<'a> {
         }
         let first = app.and_then(|app| app.services.first());
         let busy = first.filter(|service| service.status != ServiceStatus::Running);
-        let status = busy.map_or("Idle", |service| service.status.as_str());
+        let progress = self.report.download().map(|progress| progress.percent);
+        let downloading = progress.map(|_| ServiceStatus::Downloading);
+        let status = downloading.or(busy.map(|service| service.status)).map_or("Idle", ServiceStatus::as_str);
         fields.insert("status".to_owned(), json!(status));
-        let progress = first.and_then(|service| service.progress).map(|progress| progress.percent);
         fields.insert("download_progress".to_owned(), json!(progress));
         Value::Object(fields)
     }

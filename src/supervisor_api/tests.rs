@@ -99,6 +99,7 @@ fn report() -> Report {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: false,
+        has_metrics: true,
         moves_to: None,
     };
     Report {

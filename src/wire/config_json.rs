@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::model::{Admission, DeviceUuid, Enrolment, FleetRef};
@@ -31,6 +33,14 @@ pub fn read(bytes: &[u8]) -> Result<(Enrolment, Vec<String>), BadConfigJson> {
             .to_owned())
     })?;
     let mut notes = Vec::new();
+    let authority = text(&fields, "balenaRootCA")?.map(|encoded| authority(&encoded)).transpose()?;
+    if authority.is_some() {
+        notes.push(
+            "balenaRootCA is for this agent; the engine does not read it: if the registry's certificate is from the same \
+             authority, copy it to /etc/docker/certs.d/REGISTRY/ca.crt as well"
+                .to_owned(),
+        );
+    }
     let enrolment = Enrolment {
         endpoint: endpoint.trim_end_matches('/').to_owned(),
         admission: admission(&fields, &mut notes)?,
@@ -41,16 +51,20 @@ pub fn read(bytes: &[u8]) -> Result<(Enrolment, Vec<String>), BadConfigJson> {
             .filter(|ms| *ms != USUAL_POLL)
             .map(Duration::from_millis),
         tags: BTreeMap::new(),
-        authority: None,
+        authority,
     };
-    if text(&fields, "balenaRootCA")?.is_some() {
-        notes.push(
-            "balenaRootCA is ignored: put the certificate of the cloud's authority into \
-             /usr/local/share/ca-certificates and run update-ca-certificates"
-                .to_owned(),
-        );
-    }
     Ok((enrolment, notes))
+}
+
+/// Decodes the certificate of an authority: PEM, in base64.
+fn authority(encoded: &str) -> Result<String, BadConfigJson> {
+    let decoded = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----")).ok_or_else(|| {
+        BadConfigJson(
+            "balenaRootCA is not a certificate in base64; make it with `base64 -w0 ca.pem`, or leave it out"
+                .to_owned(),
+        )
+    })
 }
 
 fn admission(fields: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Admission, BadConfigJson> {
@@ -121,12 +135,20 @@ mod tests {
             Err(error) => format!("refused: {error}"),
             Ok((enrolment, notes)) => {
                 let Enrolment {
-                    endpoint, admission, device_type, device_name, registry, poll_interval, ..
+                    endpoint,
+                    admission,
+                    device_type,
+                    device_name,
+                    registry,
+                    poll_interval,
+                    authority,
+                    ..
                 } = enrolment;
                 let key = match &admission {
                     Admission::Known { key, .. } | Admission::Register { key, .. } => key,
                 };
                 assert_eq!(key, SECRET);
+                assert_eq!(authority.is_some(), json.contains("balenaRootCA"));
                 let more: Vec<_> = [device_type, device_name, registry].into_iter().flatten().collect();
                 let poll = poll_interval.map_or(String::new(), |every| format!(" every {every:?}"));
                 format!("{endpoint} {admission:?} [{}]{poll} notes: {}", more.join(" "), notes.len())
@@ -159,7 +181,9 @@ mod tests {
             ),
             (
                 format!(
-                    "{{'apiEndpoint': 'https://a', 'uuid': '{uuid}', 'deviceApiKey': 'SECRET', 'balenaRootCA': 'x'}}"
+                    "{{'apiEndpoint': 'https://a', 'uuid': '{uuid}', 'deviceApiKey': 'SECRET', \
+                     'balenaRootCA': '{}'}}",
+                    STANDARD.encode("-----BEGIN CERTIFICATE-----\n")
                 ),
                 format!("https://a Known {{ uuid: {:?}, .. }} [] notes: 2", DeviceUuid::parse(uuid.clone()).unwrap()),
             ),
@@ -196,6 +220,10 @@ mod tests {
             (
                 "{'apiEndpoint': 'https://a', 'deviceApiKey': 'SECRET\\nSECRET', 'uuid': 'UUID'}",
                 "deviceApiKey is not a text of one line",
+            ),
+            (
+                "{'apiEndpoint': 'https://a', 'deviceApiKey': 'SECRET', 'uuid': 'UUID', 'balenaRootCA': 'SECRET'}",
+                "balenaRootCA is not a certificate in base64",
             ),
             ("{'apiEndpoint': 'https://a'}", "it has neither uuid and deviceApiKey of a device nor"),
         ] {

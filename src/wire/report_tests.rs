@@ -40,14 +40,14 @@ fn updating() -> Report {
 }
 
 fn rendered(report: &Report) -> Value {
-    serde_json::to_value(render(report, &DeviceFacts::default())).unwrap()
+    serde_json::to_value(render(report)).unwrap()
 }
 
 #[test]
 fn a_release_on_its_way() {
     assert_eq!(
         rendered(&updating()),
-        json!({"apps": {"a": {"release_uuid": "r1", "releases": {
+        json!({"status": "Downloading", "apps": {"a": {"release_uuid": "r1", "releases": {
             "r1": {"update_status": "done", "services": {
                 "web": {"image": "r.example/web", "status": "Running", "download_progress": null},
             }},
@@ -63,20 +63,57 @@ fn a_release_on_its_way() {
 fn apps_are_reported_only_when_certain() {
     let mut report = updating();
     report.engine_error = Some("down".into());
-    assert_eq!(rendered(&report), json!({}), "the engine cannot be observed");
-    assert_eq!(rendered(&Report::default()), json!({}), "no target");
-    assert_eq!(rendered(&Report { has_target: true, ..Report::default() }), json!({}), "no app");
+    let idle = json!({"status": "Idle"});
+    assert_eq!(rendered(&report), idle, "the engine cannot be observed");
+    assert_eq!(rendered(&Report::default()), idle, "no target");
+    assert_eq!(rendered(&Report { has_target: true, ..Report::default() }), idle, "no app");
 }
 
 #[test]
-fn facts_of_the_device() {
-    let facts = DeviceFacts {
-        status: Some("Idle".into()),
-        ip_address: Some("10.0.0.1".into()),
-        ..DeviceFacts::default()
+fn the_status_is_what_the_device_does() {
+    let mut report = updating();
+    let status = |report: &Report| render(report).status.unwrap();
+    let services = &mut report.apps.values_mut().next().unwrap().services;
+    services[1].status = ServiceStatus::Running;
+    assert_eq!(status(&report), "Installing");
+    let app = report.apps.values_mut().next().unwrap();
+    app.update.insert(commit("r2"), Status::Downloaded);
+    assert_eq!(status(&report), "Idle", "it waits, e.g. for a lock");
+}
+
+#[test]
+fn what_the_device_is() {
+    let is = Hardware {
+        os_version: Some("12.0.0+debian".into()),
+        os_variant: None,
+        addresses: vec!["192.0.2.7".parse().unwrap(), "fd00::20".parse().unwrap()],
+        macs: vec!["DC:A6:32:00:00:01".into()],
+        is_undervolted: Some(false),
     };
-    let body = serde_json::to_value(render(&Report::default(), &facts)).unwrap();
-    assert_eq!(body, json!({"status": "Idle", "ip_address": "10.0.0.1"}));
+    let fields = |is: &Hardware| serde_json::to_value(hardware(is, "0.2.0")).unwrap();
+    assert_eq!(
+        fields(&is),
+        json!({"os_version": "12.0.0+debian", "supervisor_version": "0.2.0+cotter", "ip_address": "192.0.2.7 fd00::20",
+            "mac_address": "DC:A6:32:00:00:01", "is_undervolted": false})
+    );
+    let unknown = Hardware { os_version: None, ..is };
+    assert_eq!(
+        fields(&unknown).get("supervisor_version"),
+        None,
+        "with it alone no user could move the device"
+    );
+    assert_eq!(fields(&Hardware::default()), json!({}));
+}
+
+#[test]
+fn metrics_are_whole_numbers_and_null_where_they_are_not_wanted() {
+    let is = Load { cpu_usage: Some(7), cpu_temp: Some(-3), cpu_id: Some("ab".into()), ..Load::default() };
+    assert_eq!(
+        serde_json::to_value(load(Some(&is))).unwrap(),
+        json!({"cpu_usage": 7, "cpu_temp": -3, "cpu_id": "ab"})
+    );
+    let off = load(None);
+    assert_eq!((off.len(), off.values().all(Value::is_null)), (8, true));
 }
 
 #[test]
@@ -95,8 +132,7 @@ fn the_six_words() {
 
 #[test]
 fn the_retry_tells_only_the_target() {
-    let facts = DeviceFacts { status: Some("Idle".into()), ..DeviceFacts::default() };
-    let full = render(&updating(), &facts);
+    let full = DeviceReport { status: Some("Idle".into()), ..render(&updating()) };
     let reduced = |target: &Report| serde_json::to_value(reduce(&full, target)).unwrap();
     let releases = json!({"r2": {"update_status": "applying changes", "services": {
         "web": {"image": "r.example/web", "status": "Downloading", "download_progress": 40},

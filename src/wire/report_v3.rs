@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::account::Account;
 
@@ -15,20 +16,15 @@ pub struct DeviceReport {
     /// At most 50 characters; longer is cut by the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_version: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub supervisor_version: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip_address: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac_address: Option<String>,
     /// Complete or absent: the cloud treats an image that a present `apps` does not have as deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apps: Option<BTreeMap<String, AppReport>>,
     /// For our own fleet server only.
     #[serde(default, rename = "cotter", skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// What the device is and how loaded it is, by the names of the API: `os_version`, `cpu_temp`, ….
+    #[serde(flatten)]
+    pub device: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

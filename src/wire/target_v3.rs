@@ -40,6 +40,9 @@ const OVERRIDE_KEYS: [&str; 4] = [
 /// As [`OVERRIDE_KEYS`], for logs.
 const LOG_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_LOG_CONTROL", "RESIN_SUPERVISOR_LOG_CONTROL"];
 
+/// As [`OVERRIDE_KEYS`], for metrics of the device.
+const METRICS_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_HARDWARE_METRICS", "RESIN_SUPERVISOR_HARDWARE_METRICS"];
+
 /// The variables that order a move to another cloud, after `BALENA_` or `RESIN_`, without which balena's API takes none.
 pub const MOVE_ENDPOINT: &str = "COTTER_MOVE_ENDPOINT";
 pub const MOVE_FLEET: &str = "COTTER_MOVE_FLEET";
@@ -53,6 +56,10 @@ const SUPERVISORS: [&str; 5] = [
     "531b357e155c480cbec0fdd33041a1f5", // i386
     "6822565f766e413e96d9bebe2227cdcc", // rpi
 ];
+
+/// The architectures in the names of such apps, e.g. `aarch64-supervisor`, and the names of the supervisor's service.
+const ARCHITECTURES: [&str; 7] = ["amd64", "aarch64", "armv7hf", "armv5e", "i386", "i386-nlp", "rpi"];
+const SUPERVISOR_SERVICES: [&str; 3] = ["main", "balena-supervisor", "core"];
 
 /// Why a body is not a valid target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,10 +104,11 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         return Err(error("apps", &why));
     }
     let (mut apps, mut taken) = (BTreeMap::new(), Taken::default());
+    let is_only = state.apps.len() == 1;
     for (uuid, raw) in state.apps {
         let id =
             AppId::parse(&uuid).map_err(|bad| error(&format!("apps.{}", short(&uuid)), &bad.to_string()))?;
-        if !is_foreign(&uuid, &raw) {
+        if !is_foreign(&uuid, &raw, is_only) {
             apps.insert(id.clone(), app(id, raw, policy, &mut taken));
         }
     }
@@ -109,7 +117,8 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         apps,
         poll_interval: poll_interval(&state.config),
         is_lock_overridden: is_lock_overridden(&state.config),
-        has_logs: has_logs(&state.config),
+        has_logs: is_on(&state.config, LOG_KEYS),
+        has_metrics: is_on(&state.config, METRICS_KEYS),
         moves_to: move_order(&state.config),
     })
 }
@@ -136,9 +145,24 @@ fn device_state(body: &[u8], device: &DeviceUuid) -> Result<DeviceState, TargetE
     }
 }
 
-/// Returns whether an app is the host's or the balena supervisor's, so that we do not run it.
-fn is_foreign(uuid: &str, raw: &Value) -> bool {
-    SUPERVISORS.contains(&uuid) || raw.get("is_host").and_then(Value::as_bool).unwrap_or(false)
+/// Returns whether an app is the host's or the balena supervisor's, so that we do not run it. `is_only`: whether it is the
+/// target's only app, which is that of the device's fleet.
+fn is_foreign(uuid: &str, raw: &Value, is_only: bool) -> bool {
+    let is_host = raw.get("is_host").and_then(Value::as_bool).unwrap_or(false);
+    SUPERVISORS.contains(&uuid) || is_host || !is_only && is_own_supervisor(raw)
+}
+
+/// Returns whether an app is a supervisor that the operators of an openBalena publish themselves. It has another uuid, but
+/// the API finds it by the end of its name, and the supervisor by the name of its service.
+fn is_own_supervisor(raw: &Value) -> bool {
+    let name = raw.get("name").and_then(Value::as_str).unwrap_or_default();
+    let is_named =
+        name.strip_suffix("-supervisor").is_some_and(|architecture| ARCHITECTURES.contains(&architecture));
+    let releases =
+        raw.get("releases").and_then(Value::as_object).into_iter().flat_map(|releases| releases.values());
+    let mut services =
+        releases.filter_map(|release| release.get("services")?.as_object()).flat_map(|all| all.keys());
+    is_named && services.any(|service| SUPERVISOR_SERVICES.contains(&service.as_str()))
 }
 
 fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
@@ -233,9 +257,9 @@ fn is_lock_overridden(config: &BTreeMap<String, String>) -> bool {
     OVERRIDE_KEYS.into_iter().find_map(|key| word(config, key)).unwrap_or(false)
 }
 
-/// Returns whether the cloud takes logs, which it does unless it says no.
-fn has_logs(config: &BTreeMap<String, String>) -> bool {
-    LOG_KEYS.into_iter().find_map(|key| word(config, key)).unwrap_or(true)
+/// Returns whether something is on that is on unless the cloud says no.
+fn is_on(config: &BTreeMap<String, String>, keys: [&str; 2]) -> bool {
+    keys.into_iter().find_map(|key| word(config, key)).unwrap_or(true)
 }
 
 /// Reads yes or no.

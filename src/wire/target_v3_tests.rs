@@ -226,6 +226,28 @@ fn apps_that_are_not_ours_are_left_out() {
         })),
         ["mine: wanted r1"]
     );
+    // A supervisor that operators publish themselves has another uuid.
+    let supervisor = |name: &str, service: &str| {
+        let services =
+            json!({ service: { "id": 1, "image_id": 1, "image": "r/s", "environment": {}, "labels": {} } });
+        json!({ "id": 3, "name": name, "class": "app", "releases": { "r1": { "id": 4, "services": services } } })
+    };
+    let (theirs, named_alike) =
+        (supervisor("aarch64-supervisor", "main"), supervisor("aarch64-supervisor", "web"));
+    for (app, is_run) in [
+        (&theirs, false),
+        (&supervisor("rpi-supervisor", "balena-supervisor"), false),
+        (&named_alike, true),
+        (&supervisor("dive-supervisor", "main"), true),
+        (&json!({ "id": 3, "name": "rpi-supervisor", "releases": { "r1": 5 } }), true),
+    ] {
+        assert_eq!(
+            texts(&json!({ "mine": good_app(), "other": app })).len(),
+            1 + usize::from(is_run),
+            "{app}"
+        );
+    }
+    assert_eq!(texts(&json!({ "mine": theirs })), ["mine: wanted r1"], "the only app is that of the fleet");
     let mut block = good_app();
     block["class"] = json!("block");
     assert_eq!(texts(&json!({ "block": block })), ["block: wanted r1"]);
@@ -319,5 +341,22 @@ fn the_cloud_may_pass_over_update_locks() {
     ] {
         let target = parsed(&json!({"name": "d", "config": config})).unwrap();
         assert_eq!(target.is_lock_overridden, expected, "{config}");
+    }
+}
+
+#[test]
+fn the_cloud_may_turn_metrics_off() {
+    for (config, expected) in [
+        (json!({}), true),
+        (json!({"BALENA_SUPERVISOR_HARDWARE_METRICS": "false"}), false),
+        (json!({"RESIN_SUPERVISOR_HARDWARE_METRICS": "0"}), false),
+        (
+            json!({"BALENA_SUPERVISOR_HARDWARE_METRICS": "true", "RESIN_SUPERVISOR_HARDWARE_METRICS": "0"}),
+            true,
+        ),
+        (json!({"BALENA_SUPERVISOR_HARDWARE_METRICS": "perhaps"}), true),
+    ] {
+        let target = parsed(&json!({"name": "d", "config": config})).unwrap();
+        assert_eq!(target.has_metrics, expected, "{config}");
     }
 }

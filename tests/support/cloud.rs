@@ -40,6 +40,7 @@ struct Shared {
     reply: Reply,
     asked: Vec<Asked>,
     logs: LogStreams,
+    has_forgotten: bool,
 }
 
 impl FakeCloud {
@@ -69,6 +70,12 @@ impl FakeCloud {
     /// From now on polls are answered so.
     pub fn say(&self, reply: Reply) {
         self.shared.lock().expect("no thread panics").reply = reply;
+    }
+
+    /// From now on it has no device, as a balena API shows that: polls are answered with 304 and no etag.
+    pub fn forget_devices(&self) {
+        self.say(Reply::bare(304));
+        self.shared.lock().expect("no thread panics").has_forgotten = true;
     }
 
     /// From now on the target is `apps`, under `etag`.
@@ -161,6 +168,9 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
                 Reply { status: 201, body: r#"{"id":1}"#.to_owned(), ..Reply::default() }
             }
             ("GET", path) if path.ends_with("/state") => poll(&shared.reply, &asked),
+            ("GET", path) if path.starts_with("/v7/device?") && shared.has_forgotten => {
+                Reply { status: 200, body: r#"{"d":[]}"#.to_owned(), ..Reply::default() }
+            }
             ("PATCH", _) | ("GET", "/ping") => Reply::bare(200),
             _ => Reply::bare(404),
         }

@@ -657,3 +657,14 @@ fn the_report_tells_what_the_hand_did() {
     let report = crate::plan::report(&device.situation(), &device.plan());
     assert!(report.apps[&app()].halted.is_empty(), "the spec that was stopped is gone");
 }
+
+#[test]
+fn what_a_rejected_release_has_in_common_is_reported_as_the_accepted_ones() {
+    let device = Device::parse("target 5, good 1, rejected 5, db@1 running, web@1 running");
+    let plan = device.plan();
+    let reported = report(&device.situation(), &plan).apps.remove(&app()).unwrap();
+    let rows: Vec<_> =
+        reported.services.iter().map(|it| (it.service.to_string(), it.release.clone())).collect();
+    let accepted = release(1).commit;
+    assert_eq!(rows, [("db".to_owned(), accepted.clone()), ("web".to_owned(), accepted)]);
+}

@@ -266,6 +266,7 @@ pub(super) fn target(release: Option<Release>) -> Target {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: true,
+        has_metrics: true,
         moves_to: None,
     }
 }
@@ -413,6 +414,7 @@ impl Device {
                         poll_interval: None,
                         is_lock_overridden: false,
                         has_logs: true,
+                        has_metrics: true,
                         moves_to: None,
                     });
                 }
