@@ -14,6 +14,7 @@ mod register;
 mod registries;
 mod report;
 mod retry;
+mod tags;
 
 pub use answers::{Admitted, Answered, Polled, State};
 pub use client::{Client, Registration};

@@ -17,6 +17,7 @@ use crate::store::Store;
 use crate::wire::report::DeviceFacts;
 
 use super::moving::{Moved, Mover};
+use super::tags::TagTask;
 use super::{Wires, joining, uploads};
 
 /// The task that talks to the cloud.
@@ -33,6 +34,7 @@ pub(super) struct Talk {
     pub(super) wires: Wires,
     pub(super) login: watch::Sender<Option<RegistryLogin>>,
     pub(super) logs: LogTask<Docker>,
+    pub(super) tags: TagTask,
 }
 
 /// Returns the device's login to the registries of its cloud.
@@ -90,7 +92,7 @@ impl Talk {
         (etag, wanted_interval): (Option<String>, Option<Duration>),
         stop: &CancellationToken,
     ) -> Option<Moved> {
-        let Self { http, metrics, settings, policy, identity, store, wires, logs, .. } = self;
+        let Self { http, metrics, settings, policy, identity, store, wires, logs, tags, .. } = self;
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
@@ -117,7 +119,8 @@ impl Talk {
         let reporter = reporter(&client, &cloud, (&there, apps), wires, *metrics);
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
         let uploaded = logs.run(uploads::to(&client, &there), uploads::sources(wires), round.clone());
-        let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped)) };
+        let tagged = tags.run(client.clone(), &there, round.clone());
+        let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped), Box::pin(tagged)) };
         let talk = async {
             tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), quiet);
         };

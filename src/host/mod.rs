@@ -7,6 +7,7 @@ mod condition;
 mod disk;
 mod locks;
 mod needs;
+mod output;
 mod paths;
 mod ports;
 mod routes;
@@ -23,6 +24,7 @@ pub use condition::{Memory, Unit, ask, end_run, is_clock_synced, keeps_journal, 
 pub use disk::{Disk, disk_of, free};
 pub use locks::{Locks, MOST_BYTES, MOST_FILES, Space, space};
 pub use needs::lacks;
+pub use output::output;
 pub use paths::{Bounds, Led, PathError, leads_to};
 pub use ports::listeners;
 pub use routes::{Route, routes};

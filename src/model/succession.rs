@@ -112,7 +112,10 @@ mod tests {
             poll_interval: None,
             is_lock_overridden: false,
             has_logs: true,
+            has_instant_updates: true,
             moves_to: None,
+            variables: Vec::new(),
+            left_alone: Vec::new(),
         }
     }
 

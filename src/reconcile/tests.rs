@@ -164,7 +164,10 @@ fn target(number: u8) -> Target {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: true,
+        has_instant_updates: true,
         moves_to: None,
+        variables: Vec::new(),
+        left_alone: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ mod support;
 mod asked;
 mod away;
 mod bad;
+mod balena_target;
 mod behind;
 mod bundle;
 mod bystanders;

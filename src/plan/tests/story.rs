@@ -266,7 +266,10 @@ pub(super) fn target(release: Option<Release>) -> Target {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: true,
+        has_instant_updates: true,
         moves_to: None,
+        variables: Vec::new(),
+        left_alone: Vec::new(),
     }
 }
 
@@ -413,7 +416,10 @@ impl Device {
                         poll_interval: None,
                         is_lock_overridden: false,
                         has_logs: true,
+                        has_instant_updates: true,
                         moves_to: None,
+                        variables: Vec::new(),
+                        left_alone: Vec::new(),
                     });
                 }
                 "other" => {
