@@ -199,7 +199,8 @@ fn containers_of_a_balena_supervisor_are_replaced_and_their_volumes_stay() {
 
     // As a balena supervisor leaves them: of this app, and of one that the target does not have.
     docker.run(&["network", "create", "--label", "io.balena.supervised=true", &network]);
-    docker.run(&["volume", "create", "--label", "io.balena.supervised=true", &volume]);
+    let of_app = format!("io.balena.app-uuid={}", uuid(1));
+    docker.run(&["volume", "create", "--label", "io.balena.supervised=true", "--label", &of_app, &volume]);
     let original = |name: &str, service: &str, app: u8, more: &[&str]| {
         let labels = [
             "io.balena.supervised=true".to_owned(),
