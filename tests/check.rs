@@ -69,6 +69,7 @@ fn a_device_that_runs_is_well_and_one_that_does_not_is_reported() {
         ("cloud-answers", "it accepts this device's key"),
         ("cloud-clock", " s ahead of the cloud's"),
         ("cloud-contact", "last contact 20"),
+        ("cloud-variables", "1 have their effect"),
     ] {
         assert_found(&findings, id, "ok", evidence);
     }
@@ -154,7 +155,7 @@ fn what_is_shown_to_people() {
     assert!(said.starts_with(begins), "{said}");
     let ends = "                         -> correct it and run `cotter config check`; the agent does not start with invalid \
                 settings\n  ok     config-writers  only their owner can write them\n\n\
-                1 ok, 0 with a warning, 1 with an error, 40 skipped (--all shows them)\n";
+                1 ok, 0 with a warning, 1 with an error, 41 skipped (--all shows them)\n";
     assert!(said.ends_with(ends), "{said}");
     let (_, said) = run(&["--config", settings.to_str().expect("text"), "--dont-run", "host", "--all"]);
     assert!(said.contains("host\n  skip   host-clock            left out by --dont-run\n"), "{said}");

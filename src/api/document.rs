@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::service_status::{DownloadStatus, ServiceStatus, download, service};
+use super::target_status::{self, LeftAloneStatus, VariableStatus};
 use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, Waiting, exposure};
 
 /// Version of the document's schema.
@@ -45,6 +46,12 @@ pub struct StatusDocument {
     /// The locks that prevent swaps.
     #[serde(default)]
     pub locks: LocksStatus,
+    /// What becomes of each configuration variable of the cloud.
+    #[serde(default)]
+    pub variables: Vec<VariableStatus>,
+    /// Apps of the target that the device does not run and does not change.
+    #[serde(default)]
+    pub left_alone: Vec<LeftAloneStatus>,
 }
 
 /// What is known of the failure of one service of a release.
@@ -269,6 +276,8 @@ pub fn document(
         has_new_target: false,
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
         locks: locks(report, now),
+        variables: target_status::variables(report),
+        left_alone: target_status::left_alone(report),
     }
 }
 

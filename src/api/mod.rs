@@ -17,6 +17,7 @@ mod requests;
 mod server;
 mod service_status;
 mod sources;
+mod target_status;
 
 pub use answer::ControlAnswer;
 pub use client::{ClientError, ReadLog, events, history, logs, order, plan, status};
@@ -36,6 +37,7 @@ pub use requests::{
 pub use server::{BindError, bind, serve, serve_metrics};
 pub use service_status::{DownloadStatus, ServiceStatus};
 pub use sources::Sources;
+pub use target_status::{LeftAloneStatus, VariableStatus};
 
 #[cfg(test)]
 mod tests {

@@ -104,6 +104,14 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
         facts
             .extend(halted.map(|h| ("stopped", format!("{} of {}, since {}", h.service, app.name, h.since))));
     }
+    facts.extend(
+        document
+            .left_alone
+            .iter()
+            .map(|app| ("left alone", format!("{} ({}): {}", app.name, app.uuid, app.why))),
+    );
+    let without_effect = document.variables.iter().filter(|variable| !variable.is_honoured());
+    facts.extend(without_effect.map(|variable| ("variable", variable.line())));
     print::facts(&facts)?;
     if !document.has_target {
         print::line("")?;

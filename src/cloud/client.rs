@@ -310,16 +310,20 @@ impl Client {
         Ok(())
     }
 
-    fn request(&self, method: Method, path: &str) -> Request {
+    pub(super) fn request(&self, method: Method, path: &str) -> Request {
         Request::new(method, format!("{}/{path}", self.endpoint), self.timeout)
     }
 
-    async fn sent(&self, call: &'static str, request: Request) -> Result<Answer, CloudError> {
+    pub(super) async fn sent(&self, call: &'static str, request: Request) -> Result<Answer, CloudError> {
         self.http.send(request).await.map_err(|failure| self.failed(call, failure))
     }
 
     /// Reads a short JSON answer.
-    async fn read<T: DeserializeOwned>(&self, call: &'static str, answer: Answer) -> Result<T, CloudError> {
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        answer: Answer,
+    ) -> Result<T, CloudError> {
         let status = answer.status();
         let body = self.body(call, answer, LONGEST_ANSWER).await?;
         serde_json::from_slice(&body)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -52,13 +53,19 @@ pub(super) fn spawn(
     if !policy.allows(Switch::SupervisorApi) {
         return;
     }
-    let allowed =
-        Allowed { reboot: policy.allows(Switch::Reboot), other_apps: policy.allows(Switch::OtherApps) };
+    let allowed = Allowed {
+        reboot: policy.allows(Switch::Reboot),
+        other_apps: policy.allows(Switch::OtherApps),
+        tags: policy.allows(Switch::BalenaApi),
+        journal: policy.allows(Switch::Features),
+    };
     let channels = supervisor_api::Wires {
         view,
         report: wires.report.subscribe(),
         orders: wires.orders.clone(),
         poll_now: config.cloud.is_some().then(|| Arc::clone(&wires.poll_now)),
+        tags: config.cloud.is_some().then(|| wires.tags.clone()),
+        journal: |arguments| host::output("journalctl", arguments).boxed(),
     };
     let facts = (config.supervisor_port, host::os_name().unwrap_or_default());
     let supervisor = Supervisor::new(channels, allowed, facts, host::time_in, new_key);

@@ -10,7 +10,8 @@
 //! | status | `report`, `cloud`, `target`, `outlook`, `events`, the engine's logs | the status socket |
 //! | metrics | as status, but for logs | a TCP address, if one is set |
 //! | control | the control socket | `orders`, `poll_now`, `move_now` |
-//! | supervisor API | `api_view`, `report`, the doors of containers | `orders`, `poll_now` |
+//! | supervisor API | `api_view`, `report`, the doors of containers, the journal | `orders`, `poll_now`, `tags` |
+//! | tags | `tags`, the cloud | the cloud, the file of tags |
 //! | systemd | `report` | systemd's status line |
 //! | lock folders | the lock folders | – |
 //! | data root | the engine, once, if the reporter wants it | the reporter |
@@ -26,6 +27,7 @@ mod moving;
 mod persistence;
 mod signals;
 mod systemd;
+mod tags;
 mod talk;
 mod uploads;
 
@@ -50,11 +52,13 @@ use crate::model::{
 use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
+use crate::supervisor_api::TagRequest;
 pub use host_access::Host;
 pub use leave::{count_apps, delete_record, forget_device, remove_apps};
 
 use data_root::DataRoot;
 use persistence::{Disk, identity, saved_target};
+use tags::TagTask;
 use talk::Talk;
 
 /// Longest time from SIGTERM to the end. The unit allows more.
@@ -103,13 +107,14 @@ struct Wires {
     events: watch::Sender<Events>,
     api_view: watch::Sender<ApiView>,
     orders: mpsc::Sender<Command>,
+    tags: mpsc::Sender<TagRequest>,
     poll_now: Arc<Notify>,
     move_now: Arc<Notify>,
 }
 
 impl Wires {
     /// Returns channels that are empty but for this report.
-    fn new(report: Report, orders: mpsc::Sender<Command>) -> Self {
+    fn new(report: Report, orders: mpsc::Sender<Command>, tags: mpsc::Sender<TagRequest>) -> Self {
         Self {
             target: watch::Sender::new(None),
             cloud: watch::Sender::new(CloudReport::default()),
@@ -119,6 +124,7 @@ impl Wires {
             events: watch::Sender::new(Events::default()),
             api_view: watch::Sender::new(ApiView::default()),
             orders,
+            tags,
             poll_now: Arc::new(Notify::new()),
             move_now: Arc::new(Notify::new()),
         }
@@ -150,7 +156,8 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let apps = identity.moves.in_force(&settings).map(|moved| moved.apps.clone()).unwrap_or_default();
     let in_force = saved_target(cloud.as_ref(), (&identity.uuid, &apps), &config.policy, &remembered);
     let (orders, orders_heard) = mpsc::channel(8);
-    let wires = Wires::new(Report::remembered(&remembered.ledger, in_force.is_some()), orders);
+    let (tags, tags_asked) = mpsc::channel(8);
+    let wires = Wires::new(Report::remembered(&remembered.ledger, in_force.is_some()), orders, tags);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wanted_interval = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));
@@ -167,6 +174,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
     let logs = uploads::task(Arc::clone(&docker), &config);
+    let tags = TagTask::new(tags_asked, &config.state_dir);
     let inspected = Arc::clone(&docker);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
@@ -175,7 +183,8 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
         let (metrics, data_root) = (config.metrics_listen, Arc::new(DataRoot::default()));
         tasks.spawn(Arc::clone(&data_root).find(inspected, stop.clone()));
         let policy = config.policy;
-        let talk = Talk { http, metrics, data_root, settings, policy, identity, store, wires, login, logs };
+        let talk =
+            Talk { http, metrics, data_root, settings, policy, identity, store, wires, login, logs, tags };
         tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");

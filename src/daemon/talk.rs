@@ -18,6 +18,7 @@ use crate::store::Store;
 
 use super::data_root::DataRoot;
 use super::moving::{Moved, Mover};
+use super::tags::TagTask;
 use super::{Wires, joining, uploads};
 
 /// The task that talks to the cloud.
@@ -36,6 +37,7 @@ pub(super) struct Talk {
     pub(super) wires: Wires,
     pub(super) login: watch::Sender<Option<RegistryLogin>>,
     pub(super) logs: LogTask<Docker>,
+    pub(super) tags: TagTask,
 }
 
 /// Returns the device's login to the registries of its cloud.
@@ -93,7 +95,8 @@ impl Talk {
         (etag, wanted_interval): (Option<String>, Option<Duration>),
         stop: &CancellationToken,
     ) -> Option<Moved> {
-        let Self { http, metrics, data_root, settings, policy, identity, store, wires, logs, .. } = self;
+        let Self { http, metrics, data_root, settings, policy, identity, store, wires, logs, tags, .. } =
+            self;
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
@@ -120,7 +123,8 @@ impl Talk {
         let reporter = reporter(&client, &cloud, (&there, apps), wires, (*metrics, data_root));
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
         let uploaded = logs.run(uploads::to(&client, &there), uploads::sources(wires), round.clone());
-        let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped)) };
+        let tagged = tags.run(client.clone(), &there, round.clone());
+        let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped), Box::pin(tagged)) };
         let talk = async {
             tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), quiet);
         };

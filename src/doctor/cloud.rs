@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Finding, error, ok, skip, skip_rest, warning};
-use crate::api::StatusDocument;
+use crate::api::{StatusDocument, VariableStatus};
 use crate::cloud::{Answered, CloudError, Probe, probe};
 use crate::config::{Config, Joining};
 use crate::host;
@@ -105,6 +105,7 @@ pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> 
         }
     }
     findings.push(contact(status));
+    findings.push(variables(status));
     skip_rest("cloud", &mut findings, why);
     findings
 }
@@ -203,6 +204,30 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
         }
         None if cloud.last_contact.is_none() => skip(id, "the agent has not polled yet"),
         None => ok(id, format!("last contact {last}")),
+    }
+}
+
+/// A bad value weakens the device, and its owner can correct it. What has no effect here is listed, and is no fault.
+fn variables(status: Option<&StatusDocument>) -> Finding {
+    let id = "cloud-variables";
+    let Some(status) = status else { return skip(id, "the agent does not answer") };
+    if status.variables.is_empty() {
+        return skip(id, "the cloud has sent none");
+    }
+    let lines: Vec<_> = status
+        .variables
+        .iter()
+        .filter(|variable| !variable.is_honoured())
+        .map(VariableStatus::line)
+        .collect();
+    let honoured = status.variables.len() - lines.len();
+    let evidence = [vec![format!("{honoured} have their effect")], lines].concat().join("; ");
+    let is_wrong = |variable: &VariableStatus| ["bad_value", "unknown"].contains(&variable.standing.as_str());
+    if status.variables.iter().any(is_wrong) {
+        let remedy = "correct or remove the variables at the fleet or the device in the cloud; docs/balena.md lists all";
+        warning(id, evidence, remedy)
+    } else {
+        ok(id, evidence)
     }
 }
 

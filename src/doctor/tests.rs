@@ -803,6 +803,25 @@ fn the_way_to_the_cloud() {
     let findings = super::cloud::judge(&answered(same), Some(&failing));
     let expected = "warning: last contact 2026-12-01T00:00:00Z, failed 4 times since: no route";
     assert_eq!(as_text(&findings, "cloud-contact"), expected);
+    for (variables, expected) in [
+        (&[][..], "skip: the cloud has sent none"),
+        (&[("A", "honoured", "x"), ("B", "honoured", "y")], "ok: 2 have their effect"),
+        (
+            &[("B", "not_applicable", "no VPN"), ("A", "honoured", "x")],
+            "ok: 1 have their effect; B: not applicable here: no VPN",
+        ),
+        (&[("B", "bad_value", "it is wrong")], "warning: 0 have their effect; B: it is wrong"),
+        (&[("B", "unknown", "not known")], "warning: 0 have their effect; B: not known"),
+    ] {
+        let variable = |(name, standing, what): &(&str, &str, &str)| api::VariableStatus {
+            name: (*name).to_owned(),
+            standing: (*standing).to_owned(),
+            what: (*what).to_owned(),
+        };
+        let status = StatusDocument { variables: variables.iter().map(variable).collect(), ..status() };
+        let findings = super::cloud::judge(&answered(same), Some(&status));
+        assert_eq!(as_text(&findings, "cloud-variables"), expected);
+    }
 }
 
 #[test]

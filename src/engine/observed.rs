@@ -1,13 +1,13 @@
 //! Translates the engine's lists into observations. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Commit, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, ImageRef, LastEnd,
-    Namespace, NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName,
-    SpecHash, VolumeName,
+    AppId, Commit, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, ImageRef, Instance,
+    LastEnd, Namespace, NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol,
+    ServiceName, SpecHash, VolumeName,
 };
 
 use super::RunRecord;
@@ -136,6 +136,36 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
         status,
         ports,
     })
+}
+
+/// Translates a container that a balena supervisor created (docs/dev/protocol.md, "Labels of containers"). `None` if it is
+/// one of ours, or lacks what such a container has.
+pub(super) fn original(mut summary: Summary) -> Option<ObservedService> {
+    let name = summary.names.iter().flatten().next()?.trim_start_matches('/').to_owned();
+    let labels = summary.labels.as_mut().filter(|labels| !labels.contains_key(label::INSTANCE))?;
+    let of = |labels: &HashMap<String, String>, name: &str| {
+        let spellings =
+            ["io.balena.", "io.resin."].map(|prefix| labels.get(&format!("{prefix}{name}")).cloned());
+        spellings.into_iter().flatten().next()
+    };
+    let (app, service) = (of(labels, "app-uuid")?, of(labels, "service-name")?);
+    // `<service>_<number of the image>_<number of the release>_<commit>`
+    let rest = name.strip_prefix(&service)?.strip_prefix('_')?;
+    let mut parts = rest.splitn(3, '_');
+    let numbers = [parts.next()?, parts.next()?];
+    if numbers.iter().any(|number| number.parse::<u64>().is_err()) {
+        return None;
+    }
+    let commit = parts.next()?.to_owned();
+    // The image of the container may have labels with our names.
+    labels.retain(|name, _| !name.starts_with("io.cotter."));
+    labels.extend([
+        (label::APP.to_owned(), app),
+        (label::SERVICE.to_owned(), service),
+        (label::RELEASE.to_owned(), commit),
+        (label::SPEC.to_owned(), SpecHash::of_original().to_string()),
+    ]);
+    self::service(summary, &[])
 }
 
 /// Returns the network that an endpoint is bound to. podman binds by name and reports the name in place of the id; it
@@ -309,8 +339,10 @@ pub(super) fn default_bridge(networks: &[Network]) -> Option<Door> {
     Some(Door { address: gateway(bridge)?, peers: ranges.filter_map(|range| range.subnet.clone()).collect() })
 }
 
-/// Translates our volumes, each with the containers that mount it. Volumes without our labels are left out.
-pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVolume> {
+/// Translates our volumes, each with the containers that mount it. Volumes without the labels of our own, and of other
+/// instances, are left out. Those of balena's names have balena's labels, and their name says which volume of the app they
+/// are.
+pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary], instance: &Instance) -> Vec<OwnVolume> {
     let mounts = |container: &&Summary, name: &str| {
         let mut mounts = container.mounts.iter().flatten();
         mounts.any(|mount| mount.name == name)
@@ -319,9 +351,14 @@ pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVo
         let using = containers.iter().filter(|container| mounts(container, &volume.name));
         let ids = using.filter_map(|container| ContainerId::parse(&container.id).ok());
         let labels = volume.labels?;
+        if labels.get(label::INSTANCE).is_some_and(|of| of != instance.as_str()) {
+            return None;
+        }
+        let of_balena = volume.name.split_once('_').filter(|(number, _)| number.parse::<u64>().is_ok());
+        let name = labels.get(label::VOLUME).map(String::as_str).or(of_balena.map(|(_, name)| name))?;
         Some(OwnVolume {
-            app: AppId::parse(labels.get(label::APP)?).ok()?,
-            volume: VolumeName::parse(labels.get(label::VOLUME)?).ok()?,
+            app: AppId::parse(labels.get(label::APP).or(labels.get(label::APP_UUID))?).ok()?,
+            volume: VolumeName::parse(name).ok()?,
             used_by: ids.collect(),
             id: volume.name,
         })
@@ -337,8 +374,6 @@ pub(super) fn images(image: Image) -> impl Iterator<Item = ImageRef> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
     use crate::engine::answers::{NetworkSettings, Port};
 
@@ -381,6 +416,62 @@ mod tests {
         };
         assert_eq!(probed(2, 7).probe, Some(FailedProbe::new(7, "no route")));
         assert_eq!(probed(0, 0).probe, None);
+    }
+
+    #[test]
+    fn containers_of_a_balena_supervisor_are_known_by_label_and_name() {
+        let labels = |more: &[(&str, &str)]| {
+            let all = [
+                ("io.balena.supervised", "true"),
+                ("io.balena.app-uuid", "0123456789abcdef0123456789abcdef"),
+                ("io.balena.service-name", "my_web"),
+            ];
+            let all = all.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Some(all.collect::<HashMap<_, _>>())
+        };
+        let found = |name: &str, labels| {
+            let names = Some(vec![name.to_owned()]);
+            let summary =
+                Summary { id: "a1".into(), names, labels, state: "running".into(), ..Summary::default() };
+            original(summary)
+                .map(|it| format!("{} {} {} {}", it.service, it.release, it.spec.short(), it.grace.as_secs()))
+        };
+        assert_eq!(found("/my_web_7_8_c0ffee", labels(&[])).as_deref(), Some("my_web c0ffee 00000000 10"));
+        // What its image claims is not believed.
+        let claims =
+            labels(&[("io.cotter.spec", "v1:x"), ("io.cotter.joins", "pid:x"), ("io.cotter.grace", "900")]);
+        assert_eq!(found("/my_web_7_8_c0ffee", claims).as_deref(), Some("my_web c0ffee 00000000 10"));
+        for (name, labels) in [
+            ("/my_web_7_8", labels(&[])),
+            ("/my_web_seven_8_c0ffee", labels(&[])),
+            ("/web_7_8_c0ffee", labels(&[])),
+            ("/balena_supervisor", labels(&[])),
+            ("/my_web_7_8_c0ffee", labels(&[("io.cotter.instance", "default")])),
+            ("/my_web_7_8_c0ffee", labels(&[("io.balena.app-uuid", "../x y")])),
+            ("/my_web_7_8_c0ffee", Some(HashMap::new())),
+        ] {
+            assert_eq!(found(name, labels), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn volumes_with_balenas_names_have_its_labels_or_ours() {
+        let found = |name: &str, labels: &[(&str, &str)]| {
+            let labels =
+                labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let volume = Volume { name: name.into(), labels: Some(labels), ..Volume::default() };
+            let instance = Instance::parse("default").unwrap();
+            let volumes = volumes(vec![volume], &[], &instance);
+            volumes.first().map(|it| format!("{} of {}", it.volume, it.app))
+        };
+        let of_balena = [("io.balena.supervised", "true"), ("io.balena.app-uuid", "abc")];
+        assert_eq!(found("7_my_data", &of_balena).as_deref(), Some("my_data of abc"));
+        assert_eq!(found("data", &of_balena), None);
+        let ours =
+            [("io.cotter.instance", "default"), ("io.cotter.app", "abc"), ("io.cotter.volume", "data")];
+        assert_eq!(found("7_data", &ours).as_deref(), Some("data of abc"));
+        let others = [("io.cotter.instance", "lab"), ("io.cotter.app", "abc"), ("io.cotter.volume", "data")];
+        assert_eq!(found("lab_7_data", &others), None);
     }
 
     #[test]

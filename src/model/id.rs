@@ -265,6 +265,12 @@ impl SpecHash {
         Self { text: format!("v{version}:{hex}").into(), kind: PhantomData }
     }
 
+    /// The hash of containers that a balena supervisor created. No spec has it.
+    #[must_use]
+    pub fn of_original() -> Self {
+        Self::from_sha256(0, [0; 32])
+    }
+
     /// Returns the first eight hex digits, which are part of names of containers.
     #[must_use]
     pub fn short(&self) -> &str {

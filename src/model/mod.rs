@@ -4,6 +4,7 @@
 
 mod alert;
 mod causes;
+mod cloud_variable;
 mod content_file;
 mod counts;
 mod download;
@@ -54,6 +55,9 @@ mod zone;
 
 pub use alert::Alert;
 pub use causes::{Cause, innermost_cause, with_causes};
+pub use cloud_variable::{
+    Answered, AnsweredVariable, CLOUD_VARIABLES, CloudVariable, POLL_BOUNDS, POLL_INTERVAL, Standing, Takes,
+};
 pub use content_file::ContentFile;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use download::{Download, DownloadProgress, PullProgress, Transfer};
@@ -93,7 +97,7 @@ pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
 pub use policy::{Policy, Switch, is_at_or_below};
 pub use registry_prefix::{BadRegistry, REGISTRY_ACCEPTS, RegistryPrefix};
-pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
+pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, UNNAMED, VolumeSpec};
 pub use release_limits::ReleaseLimits;
 pub use release_status::ReleaseStatus;
 pub use report::{AppReport, CloudReport, MoveReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
@@ -103,7 +107,9 @@ pub use service::{
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
-pub use tags::{MOST_TAGS, TAG_KEY_ACCEPTS, TAG_VALUE_ACCEPTS, is_tag_key, is_tag_value, parse_tags};
-pub use target::{Delivered, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};
+pub use tags::{
+    DeviceTag, MOST_TAGS, TAG_KEY_ACCEPTS, TAG_VALUE_ACCEPTS, is_tag_key, is_tag_value, parse_tags,
+};
+pub use target::{Delivered, LeftAlone, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};
 pub use window::{BadWindow, Window};
 pub use zone::is_zone;

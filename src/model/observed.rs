@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::names::Names;
 use super::{
     AppId, Commit, ContainerId, ImageRef, LastEnd, Namespace, NetworkId, NetworkName, ServiceName, SpecHash,
-    VolumeName,
+    Target, VolumeName,
 };
 
 /// An observation of the engine.
@@ -20,6 +20,8 @@ pub struct Observed {
     pub images: BTreeSet<ImageRef>,
     /// Containers of ours that could not be removed and were parked under another name. Only their removal is tried.
     pub parked: Vec<ObservedService>,
+    /// Containers of a balena supervisor that ran on this host before: see [`Observed::take_over`].
+    pub originals: Vec<ObservedService>,
 }
 
 /// A container of ours.
@@ -62,6 +64,18 @@ pub struct ObservedService {
 }
 
 impl Observed {
+    /// Counts the containers that a balena supervisor left as ours, if `target` has their app with a release. No release
+    /// has their spec, so each of them is stopped when its service is swapped, and then removed. Those of other apps stay
+    /// as they are.
+    pub fn take_over(&mut self, target: Option<&Target>) {
+        let is_wanted = |seen: &ObservedService| {
+            let app = target.and_then(|target| target.apps.get(&seen.app));
+            app.is_some_and(|app| app.release().is_some())
+        };
+        let originals = std::mem::take(&mut self.originals);
+        self.services.extend(originals.into_iter().filter(is_wanted));
+    }
+
     /// Returns `true` if a container can never start again, because one that it joins does not exist any more.
     #[must_use]
     pub fn is_orphan(&self, seen: &ObservedService) -> bool {

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::names::Names;
 use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, SpecHash, VolumeName, Window};
 
+/// What follows the name of the service in the name of a volume to which nothing gives a name.
+pub const UNNAMED: &str = "_unnamed-";
+
 /// An app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
@@ -56,6 +59,17 @@ impl Release {
     /// Returns the volumes that it declares or mounts.
     pub fn volumes_in_use(&self) -> impl Iterator<Item = &VolumeName> {
         self.volumes.keys().chain(self.services.values().flat_map(ServiceSpec::volumes))
+    }
+
+    /// Returns `true` if a volume has the name of one to which neither the release nor the image of one of its services
+    /// gives a name.
+    #[must_use]
+    pub fn may_have_unnamed(&self, volume: &VolumeName) -> bool {
+        let of_service = |service: &ServiceName| {
+            let rest = volume.as_str().strip_prefix(service.as_str());
+            rest.is_some_and(|rest| rest.starts_with(UNNAMED))
+        };
+        self.services.keys().any(of_service)
     }
 
     /// Returns the key of this release.

@@ -112,8 +112,11 @@ mod tests {
             poll_interval: None,
             is_lock_overridden: false,
             has_logs: true,
+            has_instant_updates: true,
             has_metrics: true,
             moves_to: None,
+            variables: Vec::new(),
+            left_alone: Vec::new(),
         }
     }
 

@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 
 use super::text::is_one_line;
 
+/// A tag of a device, as its cloud has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceTag {
+    /// The cloud's number of the tag.
+    pub id: u64,
+    pub key: String,
+    pub value: String,
+}
+
 /// Most tags of a device.
 pub const MOST_TAGS: usize = 100;
 

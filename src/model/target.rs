@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{App, AppId, MoveOrder, Release};
+use super::{AnsweredVariable, App, AppId, MoveOrder, Release};
 
 /// The target of this device. Having none is different from a target without apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +21,25 @@ pub struct Target {
     pub is_lock_overridden: bool,
     /// Whether the cloud takes logs (`SUPERVISOR_LOG_CONTROL`, docs/dev/protocol.md, "Log streaming").
     pub has_logs: bool,
+    /// Whether a service may make the agent poll at once without `force` (`SUPERVISOR_INSTANT_UPDATE_TRIGGER`).
+    pub has_instant_updates: bool,
     /// Whether the cloud takes metrics of the device (`SUPERVISOR_HARDWARE_METRICS`, docs/dev/protocol.md, "Reports: fields").
     pub has_metrics: bool,
     /// Whether the cloud orders the device to move to another cloud.
     pub moves_to: Option<MoveOrder>,
+    /// What became of each configuration variable of the cloud.
+    pub variables: Vec<AnsweredVariable>,
+    /// The apps of the target that this device does not run.
+    pub left_alone: Vec<LeftAlone>,
+}
+
+/// An app of the target that this device must not run, and does not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftAlone {
+    pub name: String,
+    /// Its uuid in the cloud.
+    pub uuid: String,
+    pub why: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -143,8 +143,11 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Makes keys for services that ask for the supervisor API and have none, and forgets those of services that are gone.
     /// The caller saves the ledger.
     pub(super) fn make_keys(&mut self) {
-        let is_allowed = self.host.device().supervisor_port.is_some();
-        let asking = if is_allowed { self.asking() } else { Vec::new() };
+        // While the owner does not allow the API, the keys rest: containers that have them keep them.
+        if self.host.device().supervisor_port.is_none() {
+            return;
+        }
+        let asking = self.asking();
         let asking: BTreeSet<_> =
             asking.into_iter().map(|(app, service, ..)| (app.clone(), service.clone())).collect();
         let apps = &mut Arc::make_mut(&mut self.ledger).apps;

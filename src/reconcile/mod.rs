@@ -228,7 +228,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     async fn cycle(&mut self, stop: &CancellationToken) -> Duration {
         self.trials.ask();
         match self.engine.observe().await {
-            Ok(observed) => {
+            Ok(mut observed) => {
+                observed.take_over(self.delivered.as_ref().map(|delivered| &*delivered.target));
                 self.note_engine();
                 self.facts.are_layers_old |= self.observed.images != observed.images;
                 self.observed = Arc::new(observed);

@@ -15,10 +15,11 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// the containers are created again with the volumes that are left.
     pub(super) async fn purge(&mut self, purge: &Purge) -> Answer {
         let observations = async { Ok((self.engine.observe().await?, self.engine.volumes().await?)) };
-        let (observed, volumes) = match observations.await {
+        let (mut observed, volumes) = match observations.await {
             Ok(found) => found,
             Err(error) => return refused("the existing containers and volumes are not known", &error),
         };
+        observed.take_over(self.delivered.as_ref().map(|delivered| &*delivered.target));
         self.observed = Arc::new(observed);
         self.observe_host();
         let plan = match plan_purge(&self.situation(), purge, &volumes) {

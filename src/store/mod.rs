@@ -16,6 +16,7 @@
 //!   db.corrupt-<n>/      damaged databases that were set aside, at most two
 //!   mirror-a.json mirror-b.json
 //!   log-cursors.json     how far logs were uploaded; may be lost
+//!   device-tags.json     tags of the device that its cloud does not have yet
 //! ```
 
 mod choose;
@@ -27,6 +28,7 @@ mod inspect;
 mod mirror;
 mod records;
 mod slot;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +47,7 @@ pub use error::{Recovery, StoreError};
 pub use inspect::{Copy, Inspection, inspect};
 pub use records::Remembered;
 pub use slot::Slot;
+pub use tags::TagFile;
 
 /// Added to the save number if a copy is unreadable, so that our next number is greater than the one in that copy.
 const LEAP: u64 = 1_000_000;

@@ -132,11 +132,19 @@ impl Acting<'_> {
             // There may be no release that could be forced, which is not an error here.
             _ = self.order(Order::Force { app: Some(self.client.app.to_string()) }).await;
         }
-        let Some(poll_now) = &self.supervisor.poll_now else {
+        let Some(poll_now) =
+            self.supervisor.poll_now.as_ref().filter(|_| self.parameters.is_forced() || self.may_poll())
+        else {
             return Ok(StatusCode::ACCEPTED.into_response());
         };
         poll_now.notify_one();
         Ok(StatusCode::NO_CONTENT.into_response())
+    }
+
+    /// Whether the cloud lets services make the agent poll.
+    fn may_poll(&self) -> bool {
+        let report = self.supervisor.report.borrow();
+        report.delivered.as_ref().is_none_or(|delivered| delivered.target.has_instant_updates)
     }
 
     async fn end_run(&self, power: Power) -> Result<Response, Box<Response>> {

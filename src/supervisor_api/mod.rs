@@ -10,24 +10,29 @@
 mod actions;
 mod answers;
 mod doors;
+mod journal;
 mod keys;
 mod pace;
 mod request;
 mod rows;
 mod serve;
 mod shown;
+mod tags;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::model::{Answer, ApiKey, ApiView, Order, Report};
 
-pub use doors::run;
 use pace::Paces;
+
+pub use doors::run;
+pub use journal::{Journal, OpenJournal};
+pub use tags::TagRequest;
 
 /// The channels and functions from which the API answers.
 #[derive(Debug, Clone)]
@@ -38,6 +43,9 @@ pub struct Supervisor {
     pub orders: mpsc::Sender<(Order, oneshot::Sender<Answer>)>,
     /// Makes the agent poll at once. `None` if no cloud is configured.
     pub poll_now: Option<Arc<Notify>>,
+    /// To the task that talks to the cloud. `None` if no cloud is configured.
+    pub tags: Option<mpsc::Sender<TagRequest>>,
+    pub journal: OpenJournal,
     /// What the owner lets services do beyond their own app.
     pub allowed: Allowed,
     pub port: u16,
@@ -49,6 +57,8 @@ pub struct Supervisor {
     pub new_key: fn() -> Option<ApiKey>,
     /// How often each service has asked lately.
     paces: Arc<Paces>,
+    /// Places for readers of the journal.
+    journals: Arc<Semaphore>,
 }
 
 /// What the owner lets services do beyond their own app.
@@ -58,6 +68,10 @@ pub struct Allowed {
     pub reboot: bool,
     /// `policy.other_apps`
     pub other_apps: bool,
+    /// `policy.balena_api`, with which a service may change the device's tags by itself, too.
+    pub tags: bool,
+    /// `policy.features`, with which a service may have the journal mounted, too.
+    pub journal: bool,
 }
 
 /// The channels of [`Supervisor`].
@@ -67,6 +81,8 @@ pub struct Wires {
     pub report: watch::Receiver<Report>,
     pub orders: mpsc::Sender<(Order, oneshot::Sender<Answer>)>,
     pub poll_now: Option<Arc<Notify>>,
+    pub tags: Option<mpsc::Sender<TagRequest>>,
+    pub journal: OpenJournal,
 }
 
 impl Supervisor {
@@ -79,9 +95,24 @@ impl Supervisor {
         time_in: fn(Duration) -> String,
         new_key: fn() -> Option<ApiKey>,
     ) -> Self {
-        let Wires { view, report, orders, poll_now } = wires;
+        let Wires { view, report, orders, poll_now, tags, journal } = wires;
         let version = env!("CARGO_PKG_VERSION");
         let paces = Arc::default();
-        Self { view, report, orders, poll_now, allowed, port, version, os_version, time_in, new_key, paces }
+        Self {
+            view,
+            report,
+            orders,
+            poll_now,
+            tags,
+            journal,
+            allowed,
+            port,
+            version,
+            os_version,
+            time_in,
+            new_key,
+            paces,
+            journals: Arc::new(Semaphore::new(journal::AT_ONCE)),
+        }
     }
 }

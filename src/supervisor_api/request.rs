@@ -14,9 +14,14 @@ use super::answers::failed;
 /// The largest body that is read, in bytes. A larger one is refused before it is read.
 pub(super) const LARGEST_BODY: usize = 64 << 10;
 
-/// Parameters by name. Those of the body go before those of the query.
+/// The parameters of a request, by name.
 #[derive(Debug, Default)]
-pub(super) struct Parameters(BTreeMap<String, Value>);
+pub(super) struct Parameters {
+    /// Those of the body go before those of the query.
+    all: BTreeMap<String, Value>,
+    /// Those of the body alone.
+    body: BTreeMap<String, Value>,
+}
 
 impl Parameters {
     /// Reads the parameters of a request.
@@ -45,22 +50,27 @@ impl Parameters {
     /// Parses the parameters. A body of any type that looks like a form is one, because wget sends JSON as a form.
     pub(super) fn parse(query: &str, body: &[u8], is_form: bool) -> Result<Self, String> {
         let mut all = form(query.as_bytes());
-        let body = body.trim_ascii();
-        if body.starts_with(b"{") {
-            let given: BTreeMap<String, Value> =
-                from_json(body).map_err(|error| format!("the body is not understood: {error}"))?;
-            all.extend(given);
+        let text = body.trim_ascii();
+        let mut body = BTreeMap::new();
+        if text.starts_with(b"{") {
+            body = from_json(text).map_err(|error| format!("the body is not understood: {error}"))?;
         } else if is_form {
-            all.extend(form(body));
-        } else if !body.is_empty() && body != b"null" {
+            body = form(text);
+        } else if !text.is_empty() && text != b"null" {
             return Err("the body is not understood: it must be a JSON object or a form".to_owned());
         }
-        Ok(Self(all))
+        all.extend(body.clone());
+        Ok(Self { all, body })
+    }
+
+    /// Those of the body alone.
+    pub(super) fn of_body(&self) -> &BTreeMap<String, Value> {
+        &self.body
     }
 
     /// A parameter as text.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        match self.0.get(name)? {
+        match self.all.get(name)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
@@ -74,9 +84,14 @@ impl Parameters {
 
     /// Whether the parameter `force` is set.
     pub(super) fn is_forced(&self) -> bool {
-        match self.0.get("force") {
-            Some(Value::Bool(is_forced)) => *is_forced,
-            Some(_) => self.text("force").is_some_and(|text| matches!(text.as_str(), "1" | "true" | "on")),
+        self.is_set("force")
+    }
+
+    /// Whether a parameter is a yes.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        match self.all.get(name) {
+            Some(Value::Bool(is_set)) => *is_set,
+            Some(_) => self.text(name).is_some_and(|text| matches!(text.as_str(), "1" | "true" | "on")),
             None => false,
         }
     }

@@ -7,13 +7,39 @@ use crate::model::Power;
 /// What a request asks for. Apps are named by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Row {
-    /// These two need no key.
+    Open(Open),
+    Keyed(Keyed),
+}
+
+/// A row that needs no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Open {
     Ping,
     Healthy,
+}
+
+/// A row that needs the key of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyed {
     Show(Show),
     Change(Change),
+    /// The device's tags in the cloud.
+    Tags,
+    SetTags,
+    /// The host's journal.
+    Journal,
     /// A row that this agent does not have, and why.
     Missing(&'static str),
+}
+
+impl Keyed {
+    /// Returns `true` for rows of which a service may ask only a few.
+    pub(super) fn is_change(self) -> bool {
+        match self {
+            Self::Change(_) | Self::SetTags | Self::Journal => true,
+            Self::Show(_) | Self::Tags | Self::Missing(_) => false,
+        }
+    }
 }
 
 /// A row that only shows something.
@@ -59,30 +85,35 @@ impl Row {
     pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let number = |text: &str| text.parse::<u64>().ok();
-        let row = match (method.as_str(), parts.as_slice()) {
-            ("GET", ["ping"]) => Self::Ping,
-            ("GET", ["v1", "healthy"]) => Self::Healthy,
-            ("POST", ["v1", "regenerate-api-key"]) => Self::Change(Change::NewKey),
-            ("POST", ["v1", "update"]) => Self::Change(Change::Update),
-            ("POST", ["v1", "reboot"]) => Self::Change(Change::Power(Power::Reboot)),
-            ("POST", ["v1", "shutdown"]) => Self::Change(Change::Power(Power::Off)),
-            ("POST", ["v1", "restart"]) => Self::Change(Change::RestartV1),
-            ("POST", ["v1", "purge"]) => Self::Change(Change::PurgeV1),
-            ("GET", ["v1", "device"]) => Self::Show(Show::Device),
-            ("GET", ["v1", "apps", app]) => Self::Show(Show::Single(number(app)?)),
-            ("POST", ["v1", "apps", app, "stop"]) => Self::Change(Change::Single(Verb::Stop, number(app)?)),
-            ("POST", ["v1", "apps", app, "start"]) => Self::Change(Change::Single(Verb::Start, number(app)?)),
-            ("GET", ["v2", "applications", "state"]) => Self::Show(Show::Apps),
-            ("GET", ["v2", "applications", app, "state"]) => Self::Show(Show::App(number(app)?)),
-            ("POST", ["v2", "applications", app, verb]) => Self::Change(of_app(number(app)?, verb)?),
-            ("GET", ["v2", "state", "status"]) => Self::Show(Show::Status),
-            ("GET", ["v2", "version"]) => Self::Show(Show::Version),
-            ("GET", ["v2", "containerId"]) => Self::Show(Show::Containers),
-            ("GET", ["v2", "device", "name"]) => Self::Show(Show::DeviceName),
-            ("GET", ["v2", "cleanup-volumes"]) => Self::Change(Change::CleanUp),
-            (method, parts) => Self::Missing(missing(method, parts)?),
+        let keyed = match (method.as_str(), parts.as_slice()) {
+            ("GET", ["ping"]) => return Some(Self::Open(Open::Ping)),
+            ("GET", ["v1", "healthy"]) => return Some(Self::Open(Open::Healthy)),
+            ("POST", ["v1", "regenerate-api-key"]) => Keyed::Change(Change::NewKey),
+            ("POST", ["v1", "update"]) => Keyed::Change(Change::Update),
+            ("POST", ["v1", "reboot"]) => Keyed::Change(Change::Power(Power::Reboot)),
+            ("POST", ["v1", "shutdown"]) => Keyed::Change(Change::Power(Power::Off)),
+            ("POST", ["v1", "restart"]) => Keyed::Change(Change::RestartV1),
+            ("POST", ["v1", "purge"]) => Keyed::Change(Change::PurgeV1),
+            ("GET", ["v1", "device"]) => Keyed::Show(Show::Device),
+            ("GET", ["v1", "apps", app]) => Keyed::Show(Show::Single(number(app)?)),
+            ("POST", ["v1", "apps", app, "stop"]) => Keyed::Change(Change::Single(Verb::Stop, number(app)?)),
+            ("POST", ["v1", "apps", app, "start"]) => {
+                Keyed::Change(Change::Single(Verb::Start, number(app)?))
+            }
+            ("GET", ["v2", "applications", "state"]) => Keyed::Show(Show::Apps),
+            ("GET", ["v2", "applications", app, "state"]) => Keyed::Show(Show::App(number(app)?)),
+            ("POST", ["v2", "applications", app, verb]) => Keyed::Change(of_app(number(app)?, verb)?),
+            ("GET", ["v2", "state", "status"]) => Keyed::Show(Show::Status),
+            ("GET", ["v2", "version"]) => Keyed::Show(Show::Version),
+            ("GET", ["v2", "containerId"]) => Keyed::Show(Show::Containers),
+            ("GET", ["v2", "device", "name"]) => Keyed::Show(Show::DeviceName),
+            ("GET", ["v2", "device", "tags"]) => Keyed::Tags,
+            ("PATCH", ["v2", "device", "tags"]) => Keyed::SetTags,
+            ("POST", ["v2", "journal-logs"]) => Keyed::Journal,
+            ("GET", ["v2", "cleanup-volumes"]) => Keyed::Change(Change::CleanUp),
+            (method, parts) => Keyed::Missing(missing(method, parts)?),
         };
-        Some(row)
+        Some(Self::Keyed(keyed))
     }
 }
 
@@ -105,14 +136,7 @@ fn missing(method: &str, parts: &[&str]) -> Option<&'static str> {
         ("GET" | "PATCH", ["v1", "device", "host-config"]) => {
             "the agent does not change the host's name or its proxy; its owner does"
         }
-        ("GET" | "PATCH", ["v2", "device", "tags"]) => {
-            "the agent does not pass on tags; with the label io.balena.features.balena-api a service asks the cloud itself"
-        }
         ("GET", ["v2", "device", "vpn"]) => "this device has no VPN of the cloud",
-        ("POST", ["v2", "journal-logs"]) => {
-            "the journal belongs to the host and to all apps; the label io.balena.features.journal-logs mounts it where the \
-             owner allows that"
-        }
         ("GET" | "POST", ["v2", "local", _]) => "this device has no local mode",
         _ => return None,
     })
@@ -125,19 +149,22 @@ mod tests {
     #[test]
     fn requests_find_their_rows() {
         let row = |method: &str, path: &str| Row::of(&method.parse().unwrap(), path);
+        let keyed = |row: Keyed| Some(Row::Keyed(row));
         for (method, path, expected) in [
-            ("GET", "/ping", Some(Row::Ping)),
-            ("POST", "/v1/shutdown", Some(Row::Change(Change::Power(Power::Off)))),
-            ("GET", "/v1/apps/7", Some(Row::Show(Show::Single(7)))),
-            ("POST", "/v1/apps/7/stop", Some(Row::Change(Change::Single(Verb::Stop, 7)))),
+            ("GET", "/ping", Some(Row::Open(Open::Ping))),
+            ("POST", "/v1/shutdown", keyed(Keyed::Change(Change::Power(Power::Off)))),
+            ("GET", "/v1/apps/7", keyed(Keyed::Show(Show::Single(7)))),
+            ("POST", "/v1/apps/7/stop", keyed(Keyed::Change(Change::Single(Verb::Stop, 7)))),
             (
                 "POST",
                 "/v2/applications/7/restart-service",
-                Some(Row::Change(Change::Service(Verb::Restart, 7))),
+                keyed(Keyed::Change(Change::Service(Verb::Restart, 7))),
             ),
-            ("POST", "/v2/applications/7/purge/", Some(Row::Change(Change::Purge(7)))),
-            ("GET", "/v2/applications/state", Some(Row::Show(Show::Apps))),
-            ("GET", "/v2/applications/7/state", Some(Row::Show(Show::App(7)))),
+            ("POST", "/v2/applications/7/purge/", keyed(Keyed::Change(Change::Purge(7)))),
+            ("GET", "/v2/applications/state", keyed(Keyed::Show(Show::Apps))),
+            ("GET", "/v2/applications/7/state", keyed(Keyed::Show(Show::App(7)))),
+            ("PATCH", "/v2/device/tags", keyed(Keyed::SetTags)),
+            ("GET", "/v2/journal-logs", None),
             ("POST", "/ping", None),
             ("GET", "/v1/restart", None),
             ("GET", "/v2/applications/x/state", None),
@@ -148,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(row(method, path), expected, "{method} {path}");
         }
-        assert!(matches!(row("POST", "/v1/blink"), Some(Row::Missing(_))));
+        assert!(matches!(row("POST", "/v1/blink"), Some(Row::Keyed(Keyed::Missing(_)))));
     }
 
     #[test]
@@ -161,7 +188,11 @@ mod tests {
             let (method, path) = request.split_once(' ').unwrap();
             let row =
                 Row::of(&method.parse().unwrap(), path).unwrap_or_else(|| panic!("no row for {request}"));
-            assert_eq!(here, if matches!(row, Row::Missing(_)) { "no" } else { "yes" }, "{request}");
+            assert_eq!(
+                here,
+                if matches!(row, Row::Keyed(Keyed::Missing(_))) { "no" } else { "yes" },
+                "{request}"
+            );
             count += 1;
         }
         // Those of the protocol, one line each.

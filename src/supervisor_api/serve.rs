@@ -15,10 +15,12 @@ use crate::model::{Door, OfService};
 use super::Supervisor;
 use super::actions::Acting;
 use super::answers::{failed, text};
+use super::journal;
 use super::keys;
 use super::request::Parameters;
-use super::rows::Row;
+use super::rows::{Keyed, Open, Row};
 use super::shown::Shown;
+use super::tags;
 
 /// Delay of a refusal, which slows down a client that retries in a loop.
 const REFUSED_AFTER: Duration = Duration::from_millis(250);
@@ -58,10 +60,11 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
     if !is_of_network {
         return Err(unauthorized());
     }
-    let row = Row::of(&head.method, head.uri.path());
-    if let Some(Row::Ping | Row::Healthy) = row {
-        return Ok(open(&supervisor, row == Some(Row::Healthy)));
-    }
+    let row = match Row::of(&head.method, head.uri.path()) {
+        Some(Row::Open(row)) => return Ok(open(&supervisor, row)),
+        Some(Row::Keyed(row)) => Some(row),
+        None => None,
+    };
     let client = keys::key(head.uri.query(), &head.headers).and_then(|key| {
         let view = supervisor.view.borrow();
         keys::client(&view, key).cloned()
@@ -71,9 +74,8 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
         let asked: String = format!("Cannot {} {}", head.method, head.uri.path()).chars().take(200).collect();
         return Err(Box::new(text(StatusCode::NOT_FOUND, &asked)));
     };
-    let is_change = matches!(row, Row::Change(_));
-    let taken = supervisor.paces.take(&supervisor.view.borrow(), &client, is_change);
-    let _place = taken.map_err(|much| {
+    let taken = supervisor.paces.take(&supervisor.view.borrow(), &client, row.is_change());
+    let place = taken.map_err(|much| {
         let why = failed(StatusCode::TOO_MANY_REQUESTS, &much.to_string());
         Box::new(([(header::RETRY_AFTER, much.seconds())], why).into_response())
     })?;
@@ -85,14 +87,17 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
         Err(refusal) => return Ok(*refusal),
     };
     Ok(match row {
-        Row::Ping | Row::Healthy => open(&supervisor, row == Row::Healthy),
-        Row::Missing(why) => failed(StatusCode::NOT_IMPLEMENTED, &format!("not supported: {why}")),
-        Row::Change(change) => {
+        Keyed::Missing(why) => failed(StatusCode::NOT_IMPLEMENTED, &format!("not supported: {why}")),
+        Keyed::Tags => tags::read(&supervisor).await,
+        Keyed::SetTags => tags::set(&supervisor, &parameters).await,
+        // The place is taken for as long as the journal is read.
+        Keyed::Journal => journal::read(&supervisor, &parameters, place).await,
+        Keyed::Change(change) => {
             let acting =
                 Acting { supervisor: &supervisor, restarts: &restarts, client, parameters: &parameters };
             acting.act(change).await
         }
-        Row::Show(show) => {
+        Keyed::Show(show) => {
             let (report, view) = (supervisor.report.borrow().clone(), supervisor.view.borrow().clone());
             let shown = Shown { supervisor: &supervisor, report: &report, view: &view, client: &client };
             shown.show(show, &parameters)
@@ -100,11 +105,12 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
     })
 }
 
-/// Answers a row that needs no key. `is_health`: it fails while the engine does not answer.
-fn open(supervisor: &Supervisor, is_health: bool) -> Response {
-    if is_health && supervisor.report.borrow().engine_error.is_some() {
-        text(StatusCode::INTERNAL_SERVER_ERROR, "Unhealthy")
-    } else {
-        text(StatusCode::OK, "OK")
+/// Answers a row that needs no key. The device is not healthy while the engine does not answer.
+fn open(supervisor: &Supervisor, row: Open) -> Response {
+    match row {
+        Open::Healthy if supervisor.report.borrow().engine_error.is_some() => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, "Unhealthy")
+        }
+        Open::Ping | Open::Healthy => text(StatusCode::OK, "OK"),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    ApiClient, ApiContainer, App, AppId, AppReport, Commit, ContainerId, ContainerState, Delivered, Door,
-    Health, ImageRef, Release, ServiceName, ServiceReport, ServiceSpec, ServiceStatus, SpecHash, Target,
-    TargetApp, TrialSpec, UpdateStatus, WantedApp,
+    ApiClient, ApiContainer, App, AppId, AppReport, Commit, ContainerId, ContainerState, Delivered,
+    DeviceTag, Door, Health, ImageRef, Release, ServiceName, ServiceReport, ServiceSpec, ServiceStatus,
+    SpecHash, Target, TargetApp, TrialSpec, UpdateStatus, WantedApp,
 };
 
-const ALL: Allowed = Allowed { reboot: true, other_apps: true };
-const OWN: Allowed = Allowed { reboot: false, other_apps: false };
+const ALL: Allowed = Allowed { reboot: true, other_apps: true, tags: true, journal: true };
+const OWN: Allowed = Allowed { reboot: false, other_apps: false, tags: false, journal: false };
 
 /// Answers to give, by the verb of the order. Other orders are done.
 type Answers = BTreeMap<&'static str, Answer>;
@@ -27,6 +28,7 @@ type Answers = BTreeMap<&'static str, Answer>;
 struct Lab {
     port: u16,
     view: watch::Sender<ApiView>,
+    report: watch::Sender<Report>,
     orders: Arc<Mutex<Vec<Order>>>,
     poll_now: Arc<Notify>,
     stop: CancellationToken,
@@ -99,8 +101,11 @@ fn report() -> Report {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: false,
+        has_instant_updates: true,
         has_metrics: true,
         moves_to: None,
+        variables: Vec::new(),
+        left_alone: Vec::new(),
     };
     Report {
         has_target: true,
@@ -149,19 +154,38 @@ impl Lab {
         let (sender, mut received) = mpsc::channel::<(Order, oneshot::Sender<Answer>)>(8);
         let (view, report) = (watch::Sender::new(view(&[door])), watch::Sender::new(report()));
         let (orders, poll_now, stop) = (Arc::default(), Arc::new(Notify::new()), CancellationToken::new());
+        let (tags, mut tags_asked) = mpsc::channel(8);
         let wires = Wires {
             view: view.subscribe(),
             report: report.subscribe(),
             orders: sender,
             poll_now: Some(Arc::clone(&poll_now)),
+            tags: Some(tags),
+            journal: |arguments| {
+                async move { Ok(stream::iter([arguments.join(" ").into_bytes(), b"\n".to_vec()]).boxed()) }
+                    .boxed()
+            },
         };
+        tokio::spawn(async move {
+            // The cloud has one tag, and takes all but `full`.
+            while let Some(asked) = tags_asked.recv().await {
+                match asked {
+                    TagRequest::Read(answer) => {
+                        let tag = DeviceTag { id: 5, key: "site".into(), value: "zurich".into() };
+                        _ = answer.send(Ok(vec![tag]));
+                    }
+                    TagRequest::Set(tags, answer) => {
+                        let is_full = tags.contains_key("full");
+                        _ = answer.send(if is_full { Err("no room".to_owned()) } else { Ok(()) });
+                    }
+                }
+            }
+        });
         let supervisor =
             Supervisor::new(wires, allowed, (port, "Debian".into()), |_| "now".to_owned(), new_key);
         tokio::spawn(run(supervisor, stop.clone()));
         let noted: Arc<Mutex<Vec<Order>>> = Arc::clone(&orders);
         tokio::spawn(async move {
-            // The sender of the report lives as long as the reconciler does.
-            let _report = report;
             while let Some((order, answer)) = received.recv().await {
                 let done = Answer::Done("done".to_owned());
                 let answered = answers.get(order.verb()).cloned().unwrap_or(done);
@@ -169,7 +193,7 @@ impl Lab {
                 _ = answer.send(answered);
             }
         });
-        Self { port, view, orders, poll_now, stop }
+        Self { port, view, report, orders, poll_now, stop }
     }
 
     async fn connect(&self, address: &str) -> TcpStream {
@@ -245,6 +269,25 @@ async fn every_row_answers_as_balenas_does() {
         ("GET /v2/applications/5/state", "", 409, r#"{"message":"#, &[]),
         ("GET /v1/apps/7", "", 400, "Some v1 endpoints", &[]),
         ("POST /v1/blink", "", 501, r#"{"message":"not supported"#, &[]),
+        (
+            "GET /v2/device/tags?apikey=key-web",
+            "",
+            200,
+            r#"{"status":"success","tags":[{"id":5,"name":"site","value":"zurich"}]}"#,
+            &[],
+        ),
+        ("PATCH /v2/device/tags?apikey=key-web", r#"{"site": "bern", "ring": "canary"}"#, 202, "", &[]),
+        ("PATCH /v2/device/tags", r#"{"full": "1"}"#, 500, r#"{"message":"no room","status":"failed"}"#, &[]),
+        ("PATCH /v2/device/tags?site=bern", "", 400, r#"{"message":"the body names no tag"#, &[]),
+        (
+            "PATCH /v2/device/tags",
+            r#"{"a b": "1"}"#,
+            400,
+            r#"{"message":"the key \"a b\" is not accepted"#,
+            &[],
+        ),
+        ("POST /v2/journal-logs", r#"{"count": 5}"#, 200, "", &[]),
+        ("POST /v2/journal-logs", r#"{"count": "many"}"#, 400, r#"{"message":"count must be a number"#, &[]),
         ("GET /v9/x", "", 404, "Cannot GET /v9/x", &[]),
         ("POST /v1/restart", "{", 400, r#"{"message":"the body is not understood"#, &[]),
     ] {
@@ -310,17 +353,25 @@ async fn a_service_acts_on_its_own_app_only() {
         "POST /v1/apps/8/stop",
         "GET /v1/apps/8",
         "GET /v2/applications/8/state",
-        // Whether there is such an app is not told either.
+        // The answer does not say whether there is such an app.
         "GET /v2/applications/5/state",
         "POST /v2/applications/5/restart",
     ] {
         let (status, _, text) = lab.ask("web", request, "").await;
         assert_eq!((status, text.contains("policy.other_apps")), (401, true), "{request}: {text}");
     }
-    for request in ["POST /v1/reboot", "POST /v1/shutdown?force=1"] {
+    for (request, setting) in [
+        ("POST /v1/reboot", "policy.reboot"),
+        ("POST /v1/shutdown?force=1", "policy.reboot"),
+        ("GET /v2/device/tags", "policy.balena_api"),
+        ("PATCH /v2/device/tags?site=bern", "the body names no tag"),
+        ("POST /v2/journal-logs", "policy.features"),
+    ] {
         let (status, _, text) = lab.ask("db", request, "").await;
-        assert_eq!((status, text.contains("policy.reboot")), (403, true), "{request}: {text}");
+        let expected = if setting.starts_with("policy") { 403 } else { 400 };
+        assert_eq!((status, text.contains(setting)), (expected, true), "{request}: {text}");
     }
+    assert_eq!(lab.ask("solo", "PATCH /v2/device/tags", r#"{"site": "bern"}"#).await.0, 403);
     assert_eq!(lab.verbs(), Vec::<&str>::new());
     assert!(!lab.ask("web", "GET /v2/state/status", "").await.2.contains("solo"));
     assert!(!lab.ask("web", "GET /v2/containerId", "").await.2.contains("solo"));
@@ -367,6 +418,27 @@ async fn an_update_asks_the_cloud_at_once() {
     let lab = Lab::new(OWN, Answers::new()).await;
     assert_eq!(lab.ask("web", "POST /v1/update", "").await.0, 204);
     lab.poll_now.notified().await;
+}
+
+#[tokio::test]
+async fn a_cloud_without_instant_updates_is_polled_by_force_only() {
+    let lab = Lab::new(OWN, Answers::new()).await;
+    lab.report.send_modify(|report| {
+        let delivered = Arc::make_mut(report.delivered.as_mut().unwrap());
+        Arc::make_mut(&mut delivered.target).has_instant_updates = false;
+    });
+    assert_eq!(lab.ask("web", "POST /v1/update", "").await.0, 202);
+    assert!(lab.poll_now.notified().now_or_never().is_none());
+    assert_eq!(lab.ask("web", "POST /v1/update?force=true", "").await.0, 204);
+    lab.poll_now.notified().await;
+}
+
+#[tokio::test]
+async fn the_journal_is_a_text_in_pieces() {
+    let lab = Lab::new(ALL, Answers::new()).await;
+    let (status, head, text) = lab.ask("web", "POST /v2/journal-logs", r#"{"unit": "docker.service"}"#).await;
+    assert!(status == 200 && head.to_lowercase().contains("content-type: text/plain"), "{head}");
+    assert!(text.contains("--no-pager --lines=1000 --output=short --unit=docker.service"), "{text}");
 }
 
 #[tokio::test]

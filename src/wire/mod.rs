@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod bounds;
+mod cloud_variables;
 pub mod compose;
 pub mod compose_file;
 pub mod config_json;

@@ -11,38 +11,20 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::bounds::{self, Taken};
+use super::cloud_variables::{self, number, yes_or_no};
 use super::compose::{self, Contents, Form};
 use super::policy;
 use super::state_v3::{AppState, DeviceState, ReleaseState};
 use crate::model::text::{cleaned, one_line};
 use crate::model::{
-    App, AppId, Commit, DeviceUuid, MoveOrder, Policy, Refusal, RefusedApp, Release, Target, TargetApp,
-    WantedApp,
+    App, AppId, Commit, DeviceUuid, LeftAlone, MoveOrder, POLL_BOUNDS, POLL_INTERVAL, Policy, Refusal,
+    RefusedApp, Release, Target, TargetApp, WantedApp,
 };
 
 /// Most bytes of a body.
 const LONGEST: usize = 4 << 20;
 /// The cloud's own limit for names, in characters.
 const LONGEST_NAME: usize = 255;
-const SHORTEST_POLL: Duration = Duration::from_secs(1);
-const LONGEST_POLL: Duration = Duration::from_secs(24 * 3600);
-/// The first of these variables that is a number sets the poll interval.
-const POLL_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL"];
-/// The first of these variables that is a yes or no is used; the last two are older names (docs/dev/protocol.md, "Update
-/// locks").
-const OVERRIDE_KEYS: [&str; 4] = [
-    "BALENA_SUPERVISOR_OVERRIDE_LOCK",
-    "RESIN_SUPERVISOR_OVERRIDE_LOCK",
-    "BALENA_OVERRIDE_LOCK",
-    "RESIN_OVERRIDE_LOCK",
-];
-
-/// As [`OVERRIDE_KEYS`], for logs.
-const LOG_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_LOG_CONTROL", "RESIN_SUPERVISOR_LOG_CONTROL"];
-
-/// As [`OVERRIDE_KEYS`], for metrics of the device.
-const METRICS_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_HARDWARE_METRICS", "RESIN_SUPERVISOR_HARDWARE_METRICS"];
-
 /// The variables that order a move to another cloud, after `BALENA_` or `RESIN_`, without which balena's API takes none.
 pub const MOVE_ENDPOINT: &str = "COTTER_MOVE_ENDPOINT";
 pub const MOVE_FLEET: &str = "COTTER_MOVE_FLEET";
@@ -103,13 +85,16 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         );
         return Err(error("apps", &why));
     }
-    let (mut apps, mut taken) = (BTreeMap::new(), Taken::default());
+    let (mut apps, mut taken, mut left_alone) = (BTreeMap::new(), Taken::default(), Vec::new());
     let is_only = state.apps.len() == 1;
     for (uuid, raw) in state.apps {
         let id =
             AppId::parse(&uuid).map_err(|bad| error(&format!("apps.{}", short(&uuid)), &bad.to_string()))?;
-        if !is_foreign(&uuid, &raw, is_only) {
-            apps.insert(id.clone(), app(id, raw, policy, &mut taken));
+        match why_foreign(&uuid, &raw, is_only) {
+            Some(why) => left_alone.push(LeftAlone { name: app_name(&raw, &id), uuid, why }),
+            None => {
+                apps.insert(id.clone(), app(id, raw, policy, &mut taken));
+            }
         }
     }
     Ok(Target {
@@ -117,9 +102,12 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         apps,
         poll_interval: poll_interval(&state.config),
         is_lock_overridden: is_lock_overridden(&state.config),
-        has_logs: is_on(&state.config, LOG_KEYS),
-        has_metrics: is_on(&state.config, METRICS_KEYS),
+        has_logs: yes_or_no(&state.config, "SUPERVISOR_LOG_CONTROL").unwrap_or(true),
+        has_instant_updates: yes_or_no(&state.config, "SUPERVISOR_INSTANT_UPDATE_TRIGGER").unwrap_or(true),
+        has_metrics: yes_or_no(&state.config, "SUPERVISOR_HARDWARE_METRICS").unwrap_or(true),
         moves_to: move_order(&state.config),
+        variables: cloud_variables::answers(&state.config),
+        left_alone,
     })
 }
 
@@ -145,11 +133,22 @@ fn device_state(body: &[u8], device: &DeviceUuid) -> Result<DeviceState, TargetE
     }
 }
 
-/// Returns whether an app is the host's or the balena supervisor's, so that we do not run it. `is_only`: whether it is the
-/// target's only app, which is that of the device's fleet.
-fn is_foreign(uuid: &str, raw: &Value, is_only: bool) -> bool {
-    let is_host = raw.get("is_host").and_then(Value::as_bool).unwrap_or(false);
-    SUPERVISORS.contains(&uuid) || is_host || !is_only && is_own_supervisor(raw)
+/// Returns why we must not run an app: it is the host's, or the balena supervisor's. `None` if we may run it.
+/// `is_only`: whether it is the target's only app, which is that of the device's fleet.
+fn why_foreign(uuid: &str, raw: &Value, is_only: bool) -> Option<&'static str> {
+    if SUPERVISORS.contains(&uuid) || !is_only && is_own_supervisor(raw) {
+        Some("it is balena's supervisor, in whose place this agent runs")
+    } else if raw.get("is_host").and_then(Value::as_bool).unwrap_or(false) {
+        Some("it is an operating system for the host, which its owner updates")
+    } else {
+        None
+    }
+}
+
+/// Returns the name of an app, or its uuid if the name cannot be read.
+fn app_name(raw: &Value, id: &AppId) -> String {
+    let given = raw.get("name").and_then(Value::as_str);
+    given.map_or_else(|| id.to_string(), |given| name_of(given, id.as_str()))
 }
 
 /// Returns whether an app is a supervisor that the operators of an openBalena publish themselves. It has another uuid, but
@@ -170,10 +169,7 @@ fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
         Some(releases) => releases.keys().map(|commit| short(commit)).collect(),
         None => Vec::new(),
     };
-    let name = raw
-        .get("name")
-        .and_then(Value::as_str)
-        .map_or_else(|| id.to_string(), |given| name_of(given, id.as_str()));
+    let name = app_name(&raw, &id);
     let refused = |refusals| {
         let release = named.first().cloned().unwrap_or_default();
         TargetApp::Refused(RefusedApp { name, release, refusals })
@@ -246,29 +242,17 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
     })
 }
 
+/// Returns the poll interval that the cloud asks for, within its bounds.
 fn poll_interval(config: &BTreeMap<String, String>) -> Option<Duration> {
-    let millis = |key| config.get(key)?.trim().parse::<u64>().ok();
-    let wanted = POLL_KEYS.into_iter().find_map(millis)?;
-    Some(Duration::from_millis(wanted).clamp(SHORTEST_POLL, LONGEST_POLL))
+    let wanted = number(config, POLL_INTERVAL)?;
+    Some(Duration::from_millis(wanted.clamp(POLL_BOUNDS.0, POLL_BOUNDS.1)))
 }
 
 /// Returns whether the cloud overrides update locks. Ignores a value that is neither yes nor no.
 fn is_lock_overridden(config: &BTreeMap<String, String>) -> bool {
-    OVERRIDE_KEYS.into_iter().find_map(|key| word(config, key)).unwrap_or(false)
-}
-
-/// Returns whether something is on that is on unless the cloud says no.
-fn is_on(config: &BTreeMap<String, String>, keys: [&str; 2]) -> bool {
-    keys.into_iter().find_map(|key| word(config, key)).unwrap_or(true)
-}
-
-/// Reads yes or no.
-fn word(config: &BTreeMap<String, String>, key: &str) -> Option<bool> {
-    match config.get(key)?.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "on" => Some(true),
-        "0" | "false" | "off" | "" => Some(false),
-        _ => None,
-    }
+    let first = yes_or_no(config, "SUPERVISOR_OVERRIDE_LOCK");
+    // The older name (docs/dev/protocol.md, "Update locks").
+    first.or_else(|| yes_or_no(config, "OVERRIDE_LOCK")).unwrap_or(false)
 }
 
 /// Returns the order to move to another cloud.

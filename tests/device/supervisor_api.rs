@@ -168,7 +168,12 @@ fn every_row_is_answered_inside_a_container() {
         ("POST /v1/shutdown", "", 403, r#"{"Data":"","Error":"the owner"#),
         ("POST /v2/applications/2/restart", "", 401, r#"{"message":"Application is not available"#),
         ("GET /v2/cleanup-volumes", "", 200, "OK"),
-        ("POST /v2/journal-logs", "", 501, r#"{"message":"not supported"#),
+        (
+            "GET /v2/device/tags",
+            "",
+            200,
+            r#"{"status":"success","tags":[{"id":5,"name":"site","value":"zurich"}]}"#,
+        ),
     ] {
         let (got, text) = ask(&lab, &web, request, body, None);
         assert_eq!((got, text.starts_with(expected)), (status, true), "{request}: {got} {text}");
@@ -179,6 +184,13 @@ fn every_row_is_answered_inside_a_container() {
     let solo = container(&agent, "solo");
     let (own, host) = (variable(&solo, "BALENA_SUPERVISOR_API_KEY").unwrap(), of("BALENA_SUPERVISOR_HOST"));
     assert_eq!(ask(&lab, &solo, "GET /v2/version", "", None).0, 200);
+    for (request, body, expected) in [
+        ("POST /v2/journal-logs", r#"{"format": "export"}"#, r#"{"message":"format must be one of"#),
+        ("PATCH /v2/device/tags", r#"{"a b": "x"}"#, r#"{"message":"the key "#),
+    ] {
+        let (status, text) = ask(&lab, &solo, request, body, None);
+        assert_eq!((status, text.starts_with(expected)), (400, true), "{request}: {text}");
+    }
     assert_eq!(
         ask(&lab, &web, "POST /v2/applications/1/restart", "", Some(&own)).0,
         401,
@@ -247,6 +259,36 @@ fn what_a_service_orders_happens_and_its_key_outlives_the_agent() {
             agent.service(service).filter(|now| now.started_at != before.started_at)
         });
     }
+}
+
+#[test]
+fn tags_that_a_service_sets_reach_the_cloud_also_after_a_restart() {
+    let lab = Lab::new("tags");
+    let (cloud, image) = (FakeCloud::start(), busybox(&lab));
+    two_apps(&cloud, &image);
+    cloud.answer_tags(503);
+    let (mut agent, _) = start(&lab, &cloud, &[]);
+    let web = container(&agent, "web");
+    until_applied(&lab, &web);
+    let set = |body: &str| ask(&lab, &web, "PATCH /v2/device/tags", body, None).0;
+    assert_eq!(set(r#"{"site": "bern", "ring": "canary"}"#), 202);
+    eventually("the cloud was asked", Duration::from_secs(20), || (!cloud.tags().is_empty()).then_some(()));
+    assert_eq!(set(r#"{"site": "basel"}"#), 202);
+    agent.cut();
+    let before = cloud.tags().len();
+    cloud.answer_tags(200);
+    agent.start_again();
+    let body =
+        eventually("the cloud has the tags", Duration::from_secs(30), || cloud.tags().get(before).cloned());
+    let tags: Value = serde_json::from_str(&body).unwrap();
+    let (_, tags) = tags.as_object().unwrap().iter().next().unwrap();
+    assert_eq!(*tags, json!({ "ring": "canary", "site": "basel" }));
+    // Once it has them, they are not sent again.
+    agent.until_polled(2);
+    assert!(agent.stop().success());
+    agent.start_again();
+    agent.until_polled(3);
+    assert_eq!(cloud.tags().len(), before + 1);
 }
 
 #[test]

@@ -32,12 +32,16 @@ pub struct Asked {
     pub method: String,
     pub path: String,
     pub etag: Option<String>,
+    /// Its bearer token.
+    pub key: Option<String>,
     pub body: String,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     reply: Reply,
+    /// The answer to a change of tags; `None`: 200.
+    of_tags: Option<u16>,
     asked: Vec<Asked>,
     logs: LogStreams,
     has_forgotten: bool,
@@ -84,6 +88,23 @@ impl FakeCloud {
         self.say(Reply { status: 200, headers: vec![("ETag", format!("\"{etag}\""))], body });
     }
 
+    /// As [`target`](Self::target), with configuration variables.
+    pub fn target_with(&self, etag: &str, config: &Value, apps: &Value) {
+        let body = json!({ "UUID": { "name": "fake", "config": config, "apps": apps } }).to_string();
+        self.say(Reply { status: 200, headers: vec![("ETag", format!("\"{etag}\""))], body });
+    }
+
+    /// From now on changes of tags are answered with this status.
+    pub fn answer_tags(&self, status: u16) {
+        self.shared.lock().expect("no thread panics").of_tags = Some(status);
+    }
+
+    /// The bodies of the changes of tags so far.
+    pub fn tags(&self) -> Vec<String> {
+        let asked = self.asked(|asked| asked.method == "PATCH" && asked.path == "/device/v3/tags");
+        asked.into_iter().map(|asked| asked.body).collect()
+    }
+
     /// The polls so far.
     pub fn polls(&self) -> Vec<Asked> {
         self.asked(|asked| asked.method == "GET" && asked.path.ends_with("/state"))
@@ -107,7 +128,8 @@ impl FakeCloud {
 
     /// The bodies of the reports so far.
     pub fn reports(&self) -> Vec<String> {
-        self.asked(|asked| asked.method == "PATCH").into_iter().map(|asked| asked.body).collect()
+        let asked = self.asked(|asked| asked.method == "PATCH" && asked.path == "/device/v3/state");
+        asked.into_iter().map(|asked| asked.body).collect()
     }
 
     /// What devices have uploaded to the log stream. `change` may also set how it answers.
@@ -135,7 +157,7 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace().map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
-    let (mut length, mut etag) = (0, None);
+    let (mut length, mut etag, mut key) = (0, None, None);
     let mut head = String::new();
     loop {
         let mut header = String::new();
@@ -145,6 +167,7 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
         match name.to_lowercase().as_str() {
             "content-length" => length = value.trim().parse().ok()?,
             "if-none-match" => etag = Some(value.trim().to_owned()),
+            "authorization" => key = value.trim().strip_prefix("Bearer ").map(str::to_owned),
             _ => {}
         }
     }
@@ -157,7 +180,7 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = String::from_utf8_lossy(&body).into_owned();
-    let asked = Asked { at: Instant::now(), method, path, etag, body };
+    let asked = Asked { at: Instant::now(), method, path, etag, key, body };
     let reply = {
         let mut shared = shared.lock().expect("no thread panics");
         shared.asked.push(asked.clone());
@@ -168,6 +191,12 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
                 Reply { status: 201, body: r#"{"id":1}"#.to_owned(), ..Reply::default() }
             }
             ("GET", path) if path.ends_with("/state") => poll(&shared.reply, &asked),
+            ("PATCH", "/device/v3/tags") => Reply::bare(shared.of_tags.unwrap_or(200)),
+            ("GET", path) if path.starts_with("/v7/device_tag?") => Reply {
+                status: 200,
+                body: r#"{"d":[{"id":5,"tag_key":"site","value":"zurich"}]}"#.to_owned(),
+                ..Reply::default()
+            },
             ("GET", path) if path.starts_with("/v7/device?") && shared.has_forgotten => {
                 Reply { status: 200, body: r#"{"d":[]}"#.to_owned(), ..Reply::default() }
             }

@@ -181,7 +181,7 @@ impl Docker {
     }
 
     /// Removes everything that bears `instance`; what resists stays.
-    pub(super) fn remove_instance(&self, instance: &str) {
+    pub fn remove_instance(&self, instance: &str) {
         for (kind, remove) in [
             ("container", &["container", "rm", "--force", "--volumes"][..]),
             ("network", &["network", "rm"]),

@@ -1,7 +1,8 @@
 //! Observes a real engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::ready;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bollard::models::EventMessage;
@@ -9,6 +10,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
+use crate::engine::docker_spec::label;
 use crate::engine::notices::{self, Notices};
 use crate::engine::secrets::{self, Secrets};
 use crate::engine::{
@@ -32,6 +34,11 @@ const MOST_WRITTEN: usize = 64 * 1024;
 
 /// How many attempts one observation of podman has.
 const ATTEMPTS: u32 = 5;
+
+/// The filter of what has a label.
+fn of_label(label: &str) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), vec![label.to_owned()])])
+}
 
 impl Docker {
     /// Inspects a container. One that does not exist has only default values.
@@ -137,6 +144,7 @@ impl Docker {
             .filter_map(|c| Some((observed::is_parked(&c), observed::service(c, &networks)?)));
         let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
         let mut services: Vec<_> = services.into_iter().map(|(_, seen)| seen).collect();
+        let originals = self.originals().await?;
         let mut lost = self.lost();
         let is_down =
             |s: &ObservedService| matches!(s.state, ContainerState::Created | ContainerState::Exited { .. });
@@ -151,7 +159,25 @@ impl Docker {
             networks: networks.into_iter().filter_map(observed::network).collect(),
             images: images.into_iter().flat_map(observed::images).collect(),
             parked: parked.into_iter().map(|(_, seen)| seen).collect(),
+            originals,
         })
+    }
+
+    /// Returns the containers of a balena supervisor. Only the instance with its names of volumes may take them over. Once
+    /// there are none, they are not asked for again.
+    async fn originals(&self) -> Result<Vec<ObservedService>, EngineError> {
+        if !docker_spec::has_names_of_balena(&self.settings.instance)
+            || self.is_without_originals.load(Relaxed)
+        {
+            return Ok(Vec::new());
+        }
+        let filter = in_query(&of_label(label::SUPERVISED));
+        let call = self.call("list", EngineError::DEADLINE, |client| async move {
+            client.read::<Vec<Summary>>(CONTAINERS, &[("all", "true"), ("filters", &filter)]).await
+        });
+        let found: Vec<_> = call.await?.into_iter().filter_map(observed::original).collect();
+        self.is_without_originals.store(found.is_empty(), Relaxed);
+        Ok(found)
     }
 
     /// Returns `true` if podman refused an observation because a container ended during it. The next attempt may succeed.
@@ -283,13 +309,14 @@ impl Inspect for Docker {
     }
 
     async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
-        let ours = in_query(&self.ours());
+        let is_default = docker_spec::has_names_of_balena(&self.settings.instance);
+        let ours = in_query(&if is_default { of_label(label::SUPERVISED) } else { self.ours() });
         let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
             let volumes: Volumes = client.read(VOLUMES, &[("filters", &ours)]).await?;
             Ok((volumes, client.read::<Vec<Summary>>(CONTAINERS, &[("all", "true")]).await?))
         });
         let (volumes, containers) = call.await?;
-        Ok(observed::volumes(volumes.volumes.unwrap_or_default(), &containers))
+        Ok(observed::volumes(volumes.volumes.unwrap_or_default(), &containers, &self.settings.instance))
     }
 
     fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send {

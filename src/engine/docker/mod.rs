@@ -9,6 +9,7 @@ mod operate;
 use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, pending};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,13 +57,20 @@ pub struct Docker {
     client: Mutex<Option<Client>>,
     /// Stopped containers that the engine can never start again, as the errors of their starts show.
     lost: std::sync::Mutex<BTreeSet<ContainerId>>,
+    /// No container of a balena supervisor was found.
+    is_without_originals: AtomicBool,
 }
 
 impl Docker {
     /// An engine that is not connected yet; nothing is called.
     #[must_use]
     pub fn new(settings: DockerSettings) -> Self {
-        Self { settings, client: Mutex::new(None), lost: std::sync::Mutex::default() }
+        Self {
+            settings,
+            client: Mutex::new(None),
+            lost: std::sync::Mutex::default(),
+            is_without_originals: AtomicBool::new(false),
+        }
     }
 
     pub(super) async fn client(&self) -> Result<Client, EngineError> {

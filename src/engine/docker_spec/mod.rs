@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::{
     App, ContainerId, Healthcheck, Instance, Namespace, NetworkName, NetworkSpec, PortMapping, Probe,
-    Protocol, ServiceName, ServiceSpec, VolumeName, is_own_label,
+    Protocol, ServiceName, ServiceSpec, UNNAMED, VolumeName, is_own_label,
 };
 
 use super::NewContainer;
@@ -38,6 +38,9 @@ pub(super) mod label {
     pub(crate) const NETWORK: &str = "io.cotter.network";
     pub(crate) const NETWORK_CONFIG: &str = "io.cotter.network-config";
     pub(crate) const VOLUME: &str = "io.cotter.volume";
+    /// Of balena: what its supervisor manages, and of which app.
+    pub(crate) const SUPERVISED: &str = "io.balena.supervised";
+    pub(crate) const APP_UUID: &str = "io.balena.app-uuid";
 }
 
 /// The suffix of the name of a container that is not connected to all its networks yet.
@@ -53,6 +56,11 @@ pub(super) fn parked_name(id: &str) -> String {
 
 /// The instance of a host with only one. Its names need no prefix.
 const DEFAULT_INSTANCE: &str = "default";
+
+/// Returns `true` for the instance whose volumes have the names that balena's supervisor gives them.
+pub(super) fn has_names_of_balena(instance: &Instance) -> bool {
+    instance.as_str() == DEFAULT_INSTANCE
+}
 
 /// The prefix of all our names on an engine with several instances.
 fn prefix(instance: &Instance) -> String {
@@ -83,7 +91,7 @@ pub(super) fn unnamed_volume(service: &ServiceName, path: &str) -> Option<Volume
         path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
     let readable: String = words.join("-").chars().take(60).collect();
     let hash: String = Sha256::digest(path.as_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
-    VolumeName::parse(format!("{service}_unnamed-{readable}-{hash}")).ok()
+    VolumeName::parse(format!("{service}{UNNAMED}{readable}-{hash}")).ok()
 }
 
 pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> String {
@@ -105,9 +113,9 @@ fn owned(app: &App, instance: &Instance) -> HashMap<String, String> {
     HashMap::from([
         (label::INSTANCE.to_owned(), instance.as_str().to_owned()),
         (label::APP.to_owned(), app.id.to_string()),
-        ("io.balena.supervised".to_owned(), "true".to_owned()),
+        (label::SUPERVISED.to_owned(), "true".to_owned()),
         ("io.balena.app-id".to_owned(), app.number.to_string()),
-        ("io.balena.app-uuid".to_owned(), app.id.to_string()),
+        (label::APP_UUID.to_owned(), app.id.to_string()),
     ])
 }
 

@@ -9,7 +9,8 @@ use crate::model::{
     App, Instance, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, VolumeName, VolumeSpec,
 };
 
-use super::{label, network_name, of_author, owned, volume_name};
+use super::label::{self, APP_UUID, SUPERVISED};
+use super::{has_names_of_balena, network_name, of_author, owned, volume_name};
 
 /// Returns the network mode of a container and its networks, in the order in which they are connected.
 pub(in crate::engine) fn endpoints(
@@ -112,8 +113,14 @@ pub(in crate::engine) fn volume(
     spec: &VolumeSpec,
 ) -> VolumeCreateRequest {
     let mut labels = of_author(&spec.labels);
-    labels.extend(owned(app, instance));
-    labels.insert(label::VOLUME.to_owned(), name.to_string());
+    if has_names_of_balena(instance) {
+        // Balena's supervisor removes a volume of its name with other labels than these. So data survives the way back.
+        labels
+            .extend([(SUPERVISED.to_owned(), "true".to_owned()), (APP_UUID.to_owned(), app.id.to_string())]);
+    } else {
+        labels.extend(owned(app, instance));
+        labels.insert(label::VOLUME.to_owned(), name.to_string());
+    }
     VolumeCreateRequest {
         name: Some(volume_name(instance, app, name)),
         driver: Some(or_default(&spec.driver, "local")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Answer, AppId, ObservedService, OwnVolume, Purge, Release};
+use crate::model::{Answer, AppId, ObservedService, OwnVolume, Purge, TargetApp};
 use crate::plan::app::AppSituation;
 use crate::plan::containers::is_up;
 use crate::plan::situation::Situation;
@@ -32,9 +32,12 @@ pub fn plan_purge(at: &Situation, purge: &Purge, volumes: &[OwnVolume]) -> Resul
     let of_app: Vec<_> = volumes.iter().filter(|volume| volume.app == app).collect();
     let is_meant = |v: &&&OwnVolume| purge.volume.as_ref().is_none_or(|n| v.volume.as_str() == n);
     let previous = at.ledger.apps.get(&app).and_then(|ledger| ledger.previous.as_ref());
-    let releases = AppSituation::new(at, &app).releases().chain(previous);
-    let declared: BTreeSet<_> = releases.flat_map(Release::volumes_in_use).collect();
-    let is_unused = |v: &&&OwnVolume| v.used_by.is_empty() && !declared.contains(&v.volume);
+    let releases: Vec<_> = AppSituation::new(at, &app).releases().chain(previous).collect();
+    let declared: BTreeSet<_> = releases.iter().flat_map(|release| release.volumes_in_use()).collect();
+    // A volume of a path of an image is not declared, and its container may be absent just now.
+    let may_be_unnamed = |v: &OwnVolume| releases.iter().any(|release| release.may_have_unnamed(&v.volume));
+    let is_unused =
+        |v: &&&OwnVolume| v.used_by.is_empty() && !declared.contains(&v.volume) && !may_be_unnamed(v);
     let is_chosen = |v: &&&OwnVolume| is_meant(v) && (!purge.is_of_unused || is_unused(v));
     let chosen: Vec<OwnVolume> = of_app.iter().filter(is_chosen).map(|v| (*v).clone()).collect();
     if chosen.is_empty() {
@@ -49,6 +52,14 @@ pub fn plan_purge(at: &Situation, purge: &Purge, volumes: &[OwnVolume]) -> Resul
     let summary = summarize(at, &app, &chosen, &containers);
     if purge.is_dry {
         return Err(Answer::Done(format!("would be purged: {summary}")));
+    }
+    if is_refused(at, &app) && !containers.is_empty() {
+        let why = format!(
+            "this device refuses the release of {} in its target, so the containers that use the volumes could not be created \
+             again; `cotter explain` says why it is refused: correct the release first",
+            name_of_app(at, &app)
+        );
+        return Err(Answer::Refused(why));
     }
     if is_on_trial(at, &app) {
         let why = format!(
@@ -68,6 +79,11 @@ pub fn plan_purge(at: &Situation, purge: &Purge, volumes: &[OwnVolume]) -> Resul
 fn owner(at: &Situation, app: &str, volumes: &[OwnVolume]) -> Result<AppId, Answer> {
     let removed = volumes.iter().map(|volume| &volume.app).find(|id| id.as_str() == app);
     removed.map_or_else(|| find_app(at, app), |id| Ok(id.clone()))
+}
+
+fn is_refused(at: &Situation, app: &AppId) -> bool {
+    let wanted = at.target.as_ref().and_then(|target| target.apps.get(app));
+    matches!(wanted, Some(TargetApp::Refused(_)))
 }
 
 fn is_on_trial(at: &Situation, app: &AppId) -> bool {

@@ -19,6 +19,11 @@ fn volumes() -> Vec<OwnVolume> {
 /// What the purge `what` removes from the device `text`, or its answer. `what` is `app` or `app volume`; `!` means forced,
 /// and `?` a dry run.
 fn purged(text: &str, what: &str) -> String {
+    purged_of(text, what, &volumes(), false)
+}
+
+/// As [`purged`], with other volumes. `is_of_unused`: only those that nothing uses.
+fn purged_of(text: &str, what: &str, volumes: &[OwnVolume], is_of_unused: bool) -> String {
     let mut device = Device::parse(text);
     if text.contains("lock web") {
         let lock = BTreeMap::from([(name("web"), FileLock { path: "/l".into() })]);
@@ -30,9 +35,9 @@ fn purged(text: &str, what: &str) -> String {
         volume: words.next(),
         is_forced: what.ends_with('!'),
         is_dry: what.ends_with('?'),
-        is_of_unused: false,
+        is_of_unused,
     };
-    match plan_purge(&device.situation(), &purge, &volumes()) {
+    match plan_purge(&device.situation(), &purge, volumes) {
         Ok(purging) => {
             let stopped = purging.containers.iter().map(|seen| format!("-{}", seen.container));
             let removed = purging.volumes.iter().map(|volume| format!("-{}", volume.id));
@@ -88,7 +93,34 @@ fn a_purge_removes_volumes_and_the_containers_that_mount_them() {
             "demo data",
             "refused: a release of demo is on trial; try again when it is accepted or rejected",
         ),
+        (
+            "services that could not be created again stay",
+            "target refused, good 1, web@1 running",
+            "demo data",
+            "refused: this device refuses the release of demo in its target, so the containers that use the volumes could not \
+             be created again; `cotter explain` says why it is refused: correct the release first",
+        ),
+        (
+            "a volume that nothing uses may go",
+            "target refused, good 1, web@1 running",
+            "demo cache",
+            "-1_cache",
+        ),
     ] {
         assert_eq!(purged(device, what), expected, "{why}");
     }
+}
+
+#[test]
+fn a_clean_up_keeps_what_a_known_service_may_still_mount() {
+    let volume = |name: &str| OwnVolume {
+        id: format!("1_{name}"),
+        app: app(),
+        volume: VolumeName::parse(name).unwrap(),
+        used_by: Default::default(),
+    };
+    // The container of `web` is absent just now, and comes back with the volumes of its image.
+    let volumes = [volume("web_unnamed-data-01020304"), volume("gone_unnamed-data-01020304"), volume("old")];
+    let left = purged_of("target 1, good 1, db@1 running", "demo", &volumes, true);
+    assert_eq!(left, "-1_gone_unnamed-data-01020304 -1_old");
 }

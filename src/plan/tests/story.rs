@@ -266,8 +266,11 @@ pub(super) fn target(release: Option<Release>) -> Target {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: true,
+        has_instant_updates: true,
         has_metrics: true,
         moves_to: None,
+        variables: Vec::new(),
+        left_alone: Vec::new(),
     }
 }
 
@@ -414,8 +417,11 @@ impl Device {
                         poll_interval: None,
                         is_lock_overridden: false,
                         has_logs: true,
+                        has_instant_updates: true,
                         has_metrics: true,
                         moves_to: None,
+                        variables: Vec::new(),
+                        left_alone: Vec::new(),
                     });
                 }
                 "other" => {

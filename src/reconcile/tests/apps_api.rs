@@ -70,6 +70,32 @@ async fn a_service_gets_a_key_and_an_address_that_outlive_the_agent() {
     assert_eq!(web(&lab).await.introduced.as_deref(), Some("172.17.0.1:48484#x"));
 }
 
+/// Containers keep the key that they have while the owner switches the API off, so it must be good when it is on again.
+#[tokio::test(start_paused = true)]
+async fn a_key_outlives_a_policy_that_is_switched_off_and_on() {
+    let lab = Lab::new();
+    lab.host.inside().device.supervisor_port = Some(48484);
+    lab.deliver(asking(1));
+    lab.pass(60).await;
+    let key = ApiKey { id: "x".into(), secret: "y".into() };
+    let (app, service) = (app_id("app"), ServiceName::parse("web").unwrap());
+    assert!(matches!(lab.order(Order::NewKey { app, service, key }).await, Answer::Done(_)));
+
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::booted(engine, Arc::new(Host::default()), notebook, "boot", PlanSettings::default());
+    lab.deliver(asking(2));
+    lab.pass(60).await;
+    assert_eq!((lab.runs().await.as_str(), lab.api_view.borrow().clients.len()), ("db@2 web@2", 0));
+
+    let (engine, notebook) = lab.cut();
+    let host = Host::default();
+    host.inside().device.supervisor_port = Some(48484);
+    let lab = Lab::booted(engine, Arc::new(host), notebook, "boot", PlanSettings::default());
+    lab.deliver(asking(3));
+    lab.pass(60).await;
+    assert_eq!(lab.api_view.borrow().clients[0].key.secret, "y");
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_the_owners_word_there_is_no_api() {
     let lab = Lab::new();

@@ -1,0 +1,70 @@
+//! The device's tags in its cloud (docs/dev/protocol.md, "Tags").
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::Client;
+use super::error::CloudError;
+use crate::http::{Method, StatusCode};
+use crate::model::{DeviceTag, DeviceUuid};
+
+/// A row of the cloud.
+#[derive(Deserialize)]
+struct Row {
+    id: u64,
+    tag_key: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct Rows {
+    d: Vec<Row>,
+}
+
+impl Client {
+    /// Returns the device's tags. `id` is its number in the cloud; without it the cloud is asked for that first.
+    ///
+    /// # Errors
+    ///
+    /// As [`CloudError`] says. A cloud that keeps no tags for devices to read answers with status 404.
+    pub async fn tags(
+        &self,
+        uuid: &DeviceUuid,
+        device_key: &str,
+        id: Option<u64>,
+    ) -> Result<Vec<DeviceTag>, CloudError> {
+        let unknown = || CloudError::Unknown { endpoint: self.endpoint().to_owned() };
+        let id = match id {
+            Some(id) => id,
+            None => self.find(uuid, device_key).await?.ok_or_else(unknown)?,
+        };
+        let call = "request for the tags";
+        let path = format!("v7/device_tag?$select=id,tag_key,value&$filter=device%20eq%20{id}");
+        let answer = self.sent(call, self.request(Method::GET, &path).bearer(device_key)).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.refused(call, answer).await);
+        }
+        let Rows { d } = self.read(call, answer).await?;
+        Ok(d.into_iter().map(|Row { id, tag_key, value }| DeviceTag { id, key: tag_key, value }).collect())
+    }
+
+    /// Creates or changes tags of the device: `PATCH /device/v3/tags`. Others stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`CloudError`] says.
+    pub async fn set_tags(
+        &self,
+        uuid: &DeviceUuid,
+        device_key: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), CloudError> {
+        let call = "change of tags";
+        let body = json!({ uuid.as_str(): tags }).to_string().into_bytes();
+        let request = self.request(Method::PATCH, "device/v3/tags").bearer(device_key).json(body);
+        let answer = self.sent(call, request).await?;
+        if answer.status().is_success() { Ok(()) } else { Err(self.refused(call, answer).await) }
+    }
+}
