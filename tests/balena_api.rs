@@ -250,8 +250,11 @@ async fn metrics_that_are_not_wanted_are_null() {
         poll_interval: None,
         is_lock_overridden: false,
         has_logs: true,
+        has_instant_updates: true,
         has_metrics: false,
         moves_to: None,
+        variables: Vec::new(),
+        left_alone: Vec::new(),
     };
     let mut report = runs(1);
     report.delivered = Some(Arc::new(Delivered { target: Arc::new(target), record: None, etag: None }));

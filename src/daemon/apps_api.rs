@@ -14,7 +14,7 @@ use crate::supervisor_api::{self, Allowed, Supervisor};
 
 use super::Wires;
 
-/// The facts of this device that containers are told.
+/// Returns the facts of this device that containers get.
 pub(super) fn device_facts(config: &Config, cloud: Option<&CloudConfig>, uuid: &DeviceUuid) -> DeviceFacts {
     DeviceFacts {
         uuid: uuid.to_string(),

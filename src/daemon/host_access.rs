@@ -33,7 +33,7 @@ pub struct Host {
     /// That of the present cloud.
     login: watch::Receiver<Option<RegistryLogin>>,
     policy: Policy,
-    /// What containers are told of the device, except its cloud.
+    /// What containers get to know of the device, except its cloud.
     device: DeviceFacts,
     /// Bounds the threads that wait for a hanging disk to one.
     following: Arc<Semaphore>,

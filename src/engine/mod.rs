@@ -60,7 +60,7 @@ pub struct NewContainer<'a> {
     pub volumes: &'a BTreeMap<VolumeName, VolumeSpec>,
     /// The containers of the services whose namespaces the spec joins.
     pub joined: &'a BTreeMap<ServiceName, ContainerId>,
-    /// What it is told about its device.
+    /// What it gets to know about its device.
     pub introduction: &'a Introduction,
 }
 

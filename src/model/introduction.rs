@@ -65,7 +65,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The facts of the device that containers are told.
+/// The facts of the device that containers get.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
     pub uuid: String,

@@ -30,7 +30,7 @@ pub(super) struct AppsApi {
 }
 
 impl AppsApi {
-    /// Returns what a new container is told.
+    /// Returns what a new container gets to know.
     pub(super) fn introduction(
         &self,
         known: Known<'_>,
@@ -82,7 +82,7 @@ impl AppsApi {
         Some(Access { address, port, key: key?.clone() })
     }
 
-    /// Returns the addresses of the host that a service reaches, the one it is told first.
+    /// Returns the addresses of the host that a service reaches, the one in its variables first.
     fn doors(&self, observed: &Observed, app: &AppId, release: &Release, spec: &ServiceSpec) -> Vec<Door> {
         let Some(spec) = owner_of_network(release, spec) else { return Vec::new() };
         let attached = match &spec.network_mode {
@@ -198,8 +198,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 continue;
             }
             let present = marks.get(&(seen.app.clone(), seen.service.clone(), seen.spec.clone()));
-            let Some((told, present)) = seen.introduced.as_ref().zip(present) else { continue };
-            seen.is_outdated = told != present;
+            let Some((had, present)) = seen.introduced.as_ref().zip(present) else { continue };
+            seen.is_outdated = had != present;
         }
     }
 

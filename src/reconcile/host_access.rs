@@ -99,7 +99,7 @@ pub trait HostAccess: Send + Sync + 'static {
         architecture: &str,
     ) -> impl Future<Output = Result<ImageSize, Unmeasured>> + Send;
 
-    /// The facts of the device that new containers are told.
+    /// The facts of the device that new containers get.
     fn device(&self) -> DeviceFacts;
 
     /// A new key for the supervisor API. `None`: the system has no random numbers.

@@ -47,7 +47,8 @@ impl Browser {
         let profile = tempfile::Builder::new().prefix("cotter-browser-").tempdir().unwrap();
         let log = profile.path().join("driver.log");
         let mut command = Command::new(binary("chromedriver").unwrap());
-        command.arg("--port=0").stdin(Stdio::null()).stderr(Stdio::null());
+        // Chromium leaves folders behind where temporary files are.
+        command.arg("--port=0").env("TMPDIR", profile.path()).stdin(Stdio::null()).stderr(Stdio::null());
         let driver = command.stdout(fs::File::create(&log).unwrap()).spawn().unwrap();
         let port = until("chromedriver listens", || {
             let said = fs::read_to_string(&log).unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::{shop, until_done};
 const SICK: &str = "/data/sick";
 
 /// The reason in the status when it is left unhealthy.
-const TOLD: &str =
+const WAITS_TO_RESTART: &str =
     "is unhealthy although it was restarted 2 times; the next restart is 20 s after the last one";
 
 /// A release of `web`, which is checked every second, and `db`.
@@ -44,7 +44,7 @@ fn heals(agent: &Agent<'_>) -> usize {
 /// Waits until nothing more is done for `web`, which was restarted `count` times by then.
 #[track_caller]
 fn until_left(agent: &Agent<'_>, count: usize) {
-    agent.until_status("/waiting", TOLD);
+    agent.until_status("/waiting", WAITS_TO_RESTART);
     let before = agent.standing();
     agent.until_polled(2);
     assert_eq!((heals(agent), agent.standing()), (count, before), "{}", agent.log());
@@ -94,10 +94,10 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
         (vec!["2".into()], vec!["0".into()])
     );
     assert_eq!((restarts("db", "unhealthy"), restarts("db", "ended")), (vec!["0".into()], vec!["0".into()]));
-    let output = agent.log().matches(TOLD).count();
+    let output = agent.log().matches(WAITS_TO_RESTART).count();
     assert_eq!(output, 1, "the journal says it once: {}", agent.log());
     let explained = String::from_utf8(agent.cli(&["explain", "web"]).stdout).unwrap();
-    assert!(explained.contains(TOLD) && explained.contains("`cotter retry`"), "{explained}");
+    assert!(explained.contains(WAITS_TO_RESTART) && explained.contains("`cotter retry`"), "{explained}");
 
     // What was tried is not forgotten with the agent.
     agent.stop();

@@ -380,7 +380,7 @@ fn a_fleet_server_without_an_end_hurts_no_operator() {
         let mut program = Program::start("an operator", command, &lab.dir().join("operator.log"));
         let status = program.ended(Duration::from_secs(60));
         assert!(!status.success());
-        let taken = eventually("it was taken", Duration::from_secs(10), || match server.taken() {
+        let taken = eventually("it was taken", Duration::from_secs(60), || match server.taken() {
             0 => None,
             n => Some(n),
         });

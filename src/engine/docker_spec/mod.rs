@@ -33,7 +33,7 @@ pub(super) mod label {
     pub(crate) const GRACE: &str = "io.cotter.grace";
     /// The containers whose namespaces it joins, e.g. `network:<container id>`, separated by commas.
     pub(crate) const JOINS: &str = "io.cotter.joins";
-    /// What it was told about the supervisor API; empty if nothing.
+    /// The address and key of the supervisor API that it has; empty if none.
     pub(crate) const INTRODUCED: &str = "io.cotter.introduced";
     pub(crate) const NETWORK: &str = "io.cotter.network";
     pub(crate) const NETWORK_CONFIG: &str = "io.cotter.network-config";

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Line;
-use super::places::Pace;
+use super::senders::Pace;
 use crate::wire::log_line::StreamedLine;
 
 /// The longest line in bytes, as JSON. A text of 10,000 characters fits.
@@ -206,7 +206,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::super::places::LONGEST_WAIT;
+    use super::super::senders::LONGEST_WAIT;
     use super::*;
 
     fn reader(is_compressed: bool) -> Intake {

@@ -15,7 +15,7 @@ use super::codes;
 use super::repeat::Key;
 use crate::fleet::access::{AccessRefusal, By, Role, TokenEnd};
 use crate::fleet::gate::{Caller, NotSignedIn};
-use crate::fleet::logs::{FOLLOWING, FOLLOWING_OF_TOKEN, TooManyFollow};
+use crate::fleet::logs::FOLLOWING;
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
 use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
@@ -111,19 +111,13 @@ impl ApiError {
     }
 
     /// Too many requests follow logs. `who` made this one.
-    pub(super) fn too_many_follow(who: &str, why: TooManyFollow) -> Self {
-        let (wrong, remedy) = match why {
-            TooManyFollow::OfToken => (
-                format!(
-                    "{who} follows logs with {FOLLOWING_OF_TOKEN} requests already, the most for one token"
-                ),
-                format!("end one of them (`cotter device logs --follow`), and try again in {RETRY_AFTER} s"),
-            ),
-            TooManyFollow::InAll => (
-                format!("{FOLLOWING} requests of all tokens follow logs already, the most for this server"),
-                format!("try again in {RETRY_AFTER} s, or read the logs without following them"),
-            ),
-        };
+    pub(super) fn too_many_follow(who: &str) -> Self {
+        let wrong = format!(
+            "{FOLLOWING} requests follow logs already, the most for this server, and {who} has its share"
+        );
+        let remedy = format!(
+            "end one of yours, try again in {RETRY_AFTER} s, or read the logs without following them"
+        );
         Self::with_remedy(Code::Busy, wrong, remedy).after(RETRY_AFTER)
     }
 

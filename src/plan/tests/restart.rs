@@ -96,7 +96,7 @@ fn a_service_that_an_operator_restarts() {
             "stop web web-1, reconnect web web-1, start web web-1",
         ),
         (
-            "and remove, if it was told what is not true any more: it is created again",
+            "and remove, if its variables are outdated: it is created again",
             "target 1, good 1, restart web@1, db@1 running, web@1 running, outdated web@1",
             "stop web web-1, remove web web-1",
         ),

@@ -24,11 +24,6 @@ impl Desk {
         self.order.caller.by.shown()
     }
 
-    /// Returns the id of its token.
-    pub(in crate::fleet::operator_api) fn token_id(&self) -> &str {
-        &self.order.caller.by.id
-    }
-
     /// As [`Records::last_seen`](crate::fleet::records::Records::last_seen).
     pub(in crate::fleet::operator_api) fn last_seen(
         &self,

@@ -21,7 +21,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The places of streams.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Senders {
     most: usize,
     devices: Mutex<HashMap<DeviceUuid, Sender>>,
 }
@@ -36,7 +36,7 @@ struct Sender {
 /// The place of one stream. It is free again when this is dropped.
 #[derive(Debug)]
 pub(in crate::fleet) struct Place {
-    of: Arc<Places>,
+    of: Arc<Senders>,
     uuid: DeviceUuid,
     pace: Arc<Pace>,
     /// Cancelled when the device opens another stream.
@@ -57,7 +57,7 @@ struct Debt {
     since: Instant,
 }
 
-impl Places {
+impl Senders {
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, devices: Mutex::default() })
     }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_device_has_one_place_however_many_streams_it_opens() {
-        let places = Places::new(2);
+        let places = Senders::new(2);
         let streams: Vec<_> = (0..10).map(|_| places.enter(&uuid(1)).unwrap()).collect();
         assert_eq!(places.taken(), 1);
         let is_replaced = |place: &Place| place.replaced.is_cancelled();
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_was_replaced_leaves_the_place_to_the_new_one() {
-        let places = Places::new(2);
+        let places = Senders::new(2);
         let (old, new) = (places.enter(&uuid(1)), places.enter(&uuid(1)));
         drop(old);
         assert_eq!(places.taken(), 1);
@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_streams_of_a_device_have_one_pace() {
-        let places = Places::new(2);
+        let places = Senders::new(2);
         let send = |place: &Place| place.pace().charge(1000, 0);
         let (first, other) = (places.enter(&uuid(1)).unwrap(), places.enter(&uuid(2)).unwrap());
         assert_eq!((0..4).map(|_| send(&first)).max(), Some(Duration::ZERO));
