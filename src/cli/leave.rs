@@ -84,7 +84,7 @@ async fn delete_record(joined: &Joined, identity: &Identity) -> anyhow::Result<(
     let (uuid, endpoint) = (&identity.uuid, joined.endpoint(identity));
     let why = match daemon::delete_record(&joined.config, identity).await {
         Ok(true) => return print::line(&format!("deleted device {uuid} at {endpoint}")),
-        Ok(false) => "only a Cotter fleet server lets a device delete itself".to_owned(),
+        Ok(false) => "it did not delete the device; only a Cotter fleet server does that, and only with the device's own key".to_owned(),
         Err(error) => with_causes(&error),
     };
     let remedy = format!("delete it there; at a Cotter fleet server, with `cotter device delete {uuid}`");

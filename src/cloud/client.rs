@@ -360,10 +360,7 @@ impl Client {
 
     pub(super) async fn refused(&self, request: &'static str, answer: Answer) -> CloudError {
         let (endpoint, status, retry_after) = (self.endpoint.clone(), answer.status(), answer.retry_after());
-        let text = answer.beginning().await;
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().next().unwrap_or_default();
-        let message: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+        let message = reason(answer).await;
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 CloudError::Denied { endpoint, request, status: status.as_u16() }
@@ -372,6 +369,14 @@ impl Client {
             _ => CloudError::Refused { endpoint, request, status: status.as_u16(), message, retry_after },
         }
     }
+}
+
+/// Returns the first line of an answer, which says why a request is refused.
+pub(super) async fn reason(answer: Answer) -> String {
+    let text = answer.beginning().await;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// Returns the path of a device's target.

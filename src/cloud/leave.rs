@@ -1,6 +1,6 @@
 //! Lets this device delete its own record at a Cotter fleet server. No other cloud has such a request.
 
-use super::client::{Client, DELETED};
+use super::client::{Client, DELETED, reason};
 use super::error::CloudError;
 use crate::http::{Method, Request, StatusCode};
 use crate::model::DeviceUuid;
@@ -19,7 +19,12 @@ impl Client {
         let (status, is_deleted) = (answer.status(), answer.header(&DELETED) == Some("deleted"));
         match status {
             _ if status.is_success() => Ok(is_deleted),
-            StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS => Err(self.refused(call, answer).await),
+            StatusCode::CONFLICT => {
+                let (endpoint, request) = (self.endpoint().to_owned(), call);
+                let message = reason(answer).await;
+                Err(CloudError::Refused { endpoint, request, status: 409, message, retry_after: None })
+            }
+            StatusCode::TOO_MANY_REQUESTS => Err(self.refused(call, answer).await),
             _ if status.is_server_error() => Err(self.refused(call, answer).await),
             _ => Ok(false),
         }

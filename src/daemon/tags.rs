@@ -25,6 +25,9 @@ const GAP: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(900);
 
+/// Most requests of services to read tags at a time. Each may send two to the cloud.
+const MOST_READS: usize = 4;
+
 type Tags = BTreeMap<String, String>;
 
 /// What was sent, and what became of it.
@@ -66,6 +69,9 @@ impl TagTask {
                     next = Instant::now() + self.settle(&tags, result).await;
                 }
                 Some(request) = self.requests.recv() => match request {
+                    TagRequest::Read(answer) if reads.len() >= MOST_READS => {
+                        _ = answer.send(Err("the tags are being read for others: try again later".to_owned()));
+                    }
                     TagRequest::Read(answer) => {
                         let (client, identity) = (client.clone(), identity.clone());
                         reads.spawn(async move {

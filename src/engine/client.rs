@@ -102,9 +102,9 @@ impl Client {
         self.docker.kill_container(id, Some(options)).await
     }
 
-    /// Removes a container with its anonymous volumes. `force` also removes one that runs.
-    pub(super) async fn remove_container(&self, id: &str, force: bool) -> Result<(), Error> {
-        let options = RemoveContainerOptions { v: true, force, link: false };
+    /// Removes a container. `force` also removes one that runs, `v` also its anonymous volumes.
+    pub(super) async fn remove_container(&self, id: &str, force: bool, v: bool) -> Result<(), Error> {
+        let options = RemoveContainerOptions { v, force, link: false };
         self.docker.remove_container(id, Some(options)).await
     }
 

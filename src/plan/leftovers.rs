@@ -1,7 +1,7 @@
 //! Removes what is left of releases that are no longer wanted and were never accepted. It goes before more is created,
 //! so that a target that changes again and again does not fill the disk.
 
-use crate::model::{ContainerState, ObservedNetwork, ObservedService, Release};
+use crate::model::{ContainerState, ObservedNetwork, ObservedService, Release, SpecHash};
 
 use super::app::AppSituation;
 use super::containers::{belongs_to, is_up, remove};
@@ -36,6 +36,8 @@ pub(super) fn is_leftover(
         other.release == seen.release || (accepted.is_none() && belongs_to(other, release))
     };
     !is_up(seen)
+        // It is the only way back from the first release.
+        && seen.spec != SpecHash::of_original()
         && !belongs_to(seen, release)
         && !accepted.is_some_and(|accepted| belongs_to(seen, accepted))
         && !app.containers().any(|other| is_up(other) && is_needed(other))

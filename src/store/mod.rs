@@ -153,13 +153,15 @@ impl Store {
         inner.settle()
     }
 
-    /// Forgets who the device is, and the target that it had as that device. The ledger stays. Durable when it returns `Ok`.
+    /// Forgets who the device is, and the target and unsent tags that it had as that device. The ledger stays. Durable when it
+    /// returns `Ok`.
     ///
     /// # Errors
     ///
     /// As [`Store::save_identity`].
     pub fn forget_device(&self) -> Result<(), StoreError> {
         let mut inner = self.inner();
+        TagFile::of(&inner.dir).remove()?;
         (inner.truth.identity, inner.truth.target) = (None, None);
         (inner.saved.identity, inner.saved.target) = (true, true);
         inner.records.retain(|name, _| name != records::IDENTITY && name != records::TARGET);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::StoreError;
 use super::folder;
 
 /// The file in the state folder.
@@ -56,6 +57,20 @@ impl TagFile {
         let bytes = serde_json::to_vec(&Saved { v: VERSION, tags })?;
         folder::replace(&self.path, &[&bytes])
     }
+
+    /// Removes the file, so that a device that joins again does not tag itself as the one that left.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and cannot be removed.
+    pub(super) fn remove(&self) -> Result<(), StoreError> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", &self.path, error))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +83,7 @@ mod tests {
         let file = TagFile::of(folder.path());
         assert_eq!(file.load(), BTreeMap::new());
         let tags = BTreeMap::from([("site".to_owned(), "zürich\n".to_owned())]);
+        file.remove().unwrap();
         file.save(tags.clone()).unwrap();
         assert_eq!(file.load(), tags);
         for bad in ["", "{", r#"{"v":2,"tags":{}}"#, r#"{"v":1,"tags":[]}"#] {

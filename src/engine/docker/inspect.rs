@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::ready;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -177,6 +178,8 @@ impl Docker {
         });
         let found: Vec<_> = call.await?.into_iter().filter_map(observed::original).collect();
         self.is_without_originals.store(found.is_empty(), Relaxed);
+        *self.originals.lock().unwrap_or_else(PoisonError::into_inner) =
+            found.iter().map(|seen| seen.container.clone()).collect();
         Ok(found)
     }
 

@@ -59,6 +59,8 @@ pub struct Docker {
     lost: std::sync::Mutex<BTreeSet<ContainerId>>,
     /// No container of a balena supervisor was found.
     is_without_originals: AtomicBool,
+    /// The containers of a balena supervisor that were observed last.
+    originals: std::sync::Mutex<BTreeSet<ContainerId>>,
 }
 
 impl Docker {
@@ -70,7 +72,14 @@ impl Docker {
             client: Mutex::new(None),
             lost: std::sync::Mutex::default(),
             is_without_originals: AtomicBool::new(false),
+            originals: std::sync::Mutex::default(),
         }
+    }
+
+    /// Returns `true` if a balena supervisor created the container. Its anonymous volumes have data of the app, and stay when
+    /// it is removed; ours has none with data.
+    fn is_original(&self, id: &ContainerId) -> bool {
+        self.originals.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     pub(super) async fn client(&self) -> Result<Client, EngineError> {

@@ -159,9 +159,9 @@ impl Operate for Docker {
     }
 
     async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let name = id.to_string();
+        let (name, with_volumes) = (id.to_string(), !self.is_original(id));
         let call = self.call("remove-by-force", EngineError::DEADLINE, |client| async move {
-            client.remove_container(&name, true).await
+            client.remove_container(&name, true, with_volumes).await
         });
         self.hidden(id, or_already(call.await, &[404])).await
     }
@@ -180,9 +180,9 @@ impl Operate for Docker {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let name = id.to_string();
+        let (name, with_volumes) = (id.to_string(), !self.is_original(id));
         let call = self.call("remove", EngineError::DEADLINE, |client| async move {
-            client.remove_container(&name, false).await
+            client.remove_container(&name, false, with_volumes).await
         });
         self.hidden(id, or_already(call.await, &[404])).await
     }

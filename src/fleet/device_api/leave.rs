@@ -47,8 +47,9 @@ pub(super) async fn leave(
         Ok(permit) => permit,
         Err(wait) => return NotServed::TooOften(wait).into_response(),
     };
-    let (of, from) = (uuid.clone(), visit.client().map(|address| address.to_string()));
-    let act = move |world: &World| Ok(((), deletion(world, &of, &key, from)?));
+    let (of, with) = (uuid.clone(), key.clone());
+    let from = visit.client().map(|address| address.to_string());
+    let act = move |world: &World| Ok(((), deletion(world, &of, &with, from)?));
     match records.act_for_device(act).await {
         Ok(()) => {
             records.forget(&uuid);
@@ -56,6 +57,9 @@ pub(super) async fn leave(
             (StatusCode::OK, DELETED).into_response()
         }
         // Another request has deleted it meanwhile.
+        Err(ActError::Refused(Refusal::NoSuchDevice { .. })) if is_deleted(&records.world(), &uuid, &key) => {
+            (StatusCode::OK, DELETED).into_response()
+        }
         Err(ActError::Refused(Refusal::NoSuchDevice { .. })) => key_required(),
         Err(ActError::Refused(refusal)) => (StatusCode::CONFLICT, refusal.to_string()).into_response(),
         Err(error) => not_written(&error),
@@ -71,7 +75,7 @@ fn deletion(
 ) -> Result<Vec<Change>, Refusal> {
     let device = world.device(uuid).filter(|device| device.key == *key);
     let device = device.ok_or_else(|| Refusal::NoSuchDevice { given: uuid.to_string() })?;
-    let mut changes = world.delete_devices(&[device], clock::now())?;
+    let mut changes = world.delete_itself(device, clock::now())?;
     let (things, count, fleets) = world.things(&changes, MOST_THINGS);
     let entry = Entry {
         number: world.audited() + 1,

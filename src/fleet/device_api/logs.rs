@@ -73,6 +73,15 @@ pub(super) async fn stream(
     stream.run().await.into_response()
 }
 
+/// Waits. Returns `false` if the server stops or the device opens another stream meanwhile.
+async fn has_waited(records: &Records, place: &Place, wait: Duration) -> bool {
+    tokio::select! {
+        () = records.logs.closed() => false,
+        () = place.replaced() => false,
+        () = tokio::time::sleep(wait) => true,
+    }
+}
+
 struct Stream {
     records: Arc<Records>,
     uuid: DeviceUuid,
@@ -85,6 +94,11 @@ struct Stream {
 impl Stream {
     /// Reads until the stream ends, and returns the status of the answer.
     async fn run(&mut self) -> StatusCode {
+        // What the device's streams before owe is waited for by this one, so a new stream is read no sooner.
+        let owed = self.place.owed();
+        if !has_waited(&self.records, &self.place, owed).await {
+            return StatusCode::CREATED;
+        }
         let status = loop {
             match self.turn().await {
                 Ok(true) => {}
@@ -122,12 +136,7 @@ impl Stream {
         }
         self.keep().await.map_err(|_| StatusCode::BAD_REQUEST)?;
         // A device that sends too much is not read for a while, so that its own connection holds it up.
-        tokio::select! {
-            () = self.records.logs.closed() => return Ok(false),
-            () = self.place.replaced() => return Ok(false),
-            () = tokio::time::sleep(wait) => {}
-        }
-        Ok(self.is_wanted())
+        Ok(has_waited(&self.records, &self.place, wait).await && self.is_wanted())
     }
 
     fn is_wanted(&self) -> bool {

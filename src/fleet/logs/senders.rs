@@ -91,6 +91,11 @@ impl Place {
         self.replaced.cancelled().await;
     }
 
+    /// Returns how long to wait before the first piece of the stream is read.
+    pub(in crate::fleet) fn owed(&self) -> Duration {
+        self.pace.charge(0, 0)
+    }
+
     pub(in crate::fleet) fn pace(&self) -> Arc<Pace> {
         Arc::clone(&self.pace)
     }

@@ -113,7 +113,7 @@ impl ApiError {
     /// Too many requests follow logs. `who` made this one.
     pub(super) fn too_many_follow(who: &str) -> Self {
         let wrong = format!(
-            "{FOLLOWING} requests follow logs already, the most for this server, and {who} has its share"
+            "{FOLLOWING} requests follow logs already, the most for this server, and {who} has as many as others"
         );
         let remedy = format!(
             "end one of yours, try again in {RETRY_AFTER} s, or read the logs without following them"

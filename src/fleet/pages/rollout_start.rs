@@ -4,6 +4,8 @@ use axum::extract::{Extension, Path};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::choice::{self, For};
 use super::fields::{Fields, encoded, query};
@@ -15,6 +17,7 @@ use super::rollouts::definition;
 use super::site::{Got, Visitor};
 use super::trouble::Trouble;
 use crate::fleet::access::{Permission, Scope};
+use crate::fleet::secret;
 use crate::wire::operator_api::{Code, FleetView, RolloutView, StartRollout, WebhookView};
 
 /// The form; once it is filled in, the plan.
@@ -120,8 +123,11 @@ impl<'a> Start<'a> {
         // One that has ended since is replaced by none.
         let is_same_rollout = open.is_none() || self.fields.text("replaces") == number_of(open);
         // The form is sent again, because no answer came: then the rollout that goes on is the one that it has started.
-        let is_repeat = self.visitor.key.is_some()
-            && open.is_some_and(|open| open.release.as_deref() == self.fields.get("release"));
+        let is_of_plan = |open: &RolloutView| {
+            open.release.as_deref() == self.fields.get("release")
+                && self.fields.text("defined") == digest(&open.definition)
+        };
+        let is_repeat = self.visitor.key.is_some() && open.is_some_and(is_of_plan);
         is_same_fleet && (is_same_rollout || is_repeat || self.fields.get("supersede").is_none())
     }
 
@@ -162,7 +168,7 @@ impl<'a> Start<'a> {
     }
 
     fn plan(&self, plan: &RolloutView) -> Markup {
-        let again = query(self.fields.without(&["plan", "csrf", "etag", "replaces"]));
+        let again = query(self.fields.without(&["plan", "csrf", "etag", "replaces", "defined"]));
         html! {
             section.card.panel data-panel {
                 h1 #dialog-title { "Roll out " (plain_commit(plan.release.as_deref())) " to " (named(&self.fleet.value.name)) }
@@ -171,11 +177,12 @@ impl<'a> Start<'a> {
                 details.evidence { summary { "Definition" } (definition(&plan.definition)) }
                 form method="post" action=(self.address()) data-dialog {
                     (csrf(&self.visitor.csrf))
-                    @for (name, value) in self.fields.without(&["csrf", "etag", "replaces"]) {
+                    @for (name, value) in self.fields.without(&["csrf", "etag", "replaces", "defined"]) {
                         input type="hidden" name=(name) value=(value);
                     }
                     input type="hidden" name="etag" value=(self.fleet.etag);
                     input type="hidden" name="replaces" value=(number_of(self.open.as_ref()));
+                    input type="hidden" name="defined" value=(digest(&plan.definition));
                     div.buttons {
                         button.primary type="submit" { "Start rollout" }
                         a.button href={ (self.address()) "?" (again) } data-dialog { "Change it" }
@@ -210,7 +217,7 @@ impl<'a> Start<'a> {
 
     fn changed(&self) -> Response {
         let trouble = Trouble::new(Code::PreconditionFailed, "").as_changed("fleet or its rollout");
-        let again = query(self.fields.without(&["csrf", "etag", "replaces"]));
+        let again = query(self.fields.without(&["csrf", "etag", "replaces", "defined"]));
         let content = html! {
             section.card.panel data-panel {
                 h1 #dialog-title { "Another user changed this first" }
@@ -223,6 +230,11 @@ impl<'a> Start<'a> {
         };
         self.refused(&trouble, &content)
     }
+}
+
+/// Identifies a definition in the form of its plan.
+fn digest(definition: &Value) -> String {
+    secret::hex(&Sha256::digest(definition.to_string()))
 }
 
 /// The number of a rollout as text; empty for none.

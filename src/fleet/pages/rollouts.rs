@@ -22,12 +22,7 @@ type Act = (&'static str, &'static str, &'static str, &'static [&'static str]);
 const ACTS: [Act; 6] = [
     ("pause", "Pause", "No further device gets the release. Those that have it keep it.", &["running"]),
     ("resume", "Resume", "The rollout goes on where it stopped.", &["paused", "halted"]),
-    (
-        "approve",
-        "Start next wave",
-        "The next wave begins at once. An approval or a webhook that it waits for is not waited for any more.",
-        &["running", "paused"],
-    ),
+    ("approve", "Start next wave", "The next wave begins at once.", &["running", "paused"]),
     (
         "complete",
         "Complete",
@@ -185,6 +180,13 @@ fn confirm(
     let found = ACTS.into_iter().find(|(word, ..)| *word == act);
     let (word, button, meaning, _) =
         found.ok_or_else(|| Trouble::new(Code::NotFound, "there is no such act"))?;
+    let meaning = match (word, rollout.waits_for.as_deref()) {
+        ("approve", Some("webhook")) => "The wave begins at once, although its webhook has not agreed.",
+        ("approve", Some("approval")) if rollout.definition["confirm"].is_string() => {
+            "The wave is approved. Then its webhook is asked, and the wave begins when that agrees."
+        }
+        _ => meaning,
+    };
     let here = format!("/fleets/{}/rollouts", fleet.number);
     Ok(html! {
         section.card.panel data-panel {
@@ -224,6 +226,9 @@ fn whom(act: &str, rollout: &RolloutView) -> String {
         }
         ("pause", _) => format!("{without} {}.", verb(others, "waits", "wait")),
         ("resume" | "approve", _) => format!("{without} can get it."),
+        ("complete", _) if !rollout.halted.is_empty() => {
+            format!("{without}; those that are not in a halted segment get it at once.")
+        }
         ("complete", _) => format!("{without} {} it at once.", verb(others, "gets", "get")),
         _ => {
             let goes = verb(exposed, "goes", "go");

@@ -12,7 +12,23 @@ use crate::model::{DeviceUuid, ReleaseStatus};
 /// again unnoticed. 100,000 bars take about 60 MB of memory.
 const MOST_BARS: usize = 100_000;
 
+/// Most bars after a device has deleted itself. The others are for operators, so that devices that register and leave again and
+/// again keep no operator from deleting one.
+const MOST_BARS_OF_DEVICES: usize = MOST_BARS / 2;
+
 impl World {
+    /// Deletes a device at its own request, as [`World::delete_devices`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyBars`].
+    pub fn delete_itself(&self, device: &Device, now: Timestamp) -> Result<Vec<Change>, Refusal> {
+        if self.bars.count() >= MOST_BARS_OF_DEVICES {
+            return Err(Refusal::TooManyBars { most: MOST_BARS_OF_DEVICES, room: 0 });
+        }
+        self.delete_devices(&[device], now)
+    }
+
     /// Deletes devices and bars their uuids and keys: all of them, or none. The containers on them keep running.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ fn card(visitor: &Visitor, title: &Markup, rows: &[Row], below: &Markup) -> Mark
         }
         section.card.table-card #keys data-live-part aria-labelledby="keys-title" {
             h2 #keys-title { (title) }
-            @if rows.is_empty() { p.nothing.muted { "There is no provisioning key, so no device can join." } } @else {
+            @if rows.is_empty() { p.nothing.muted { "There is no provisioning key here. A device joins its fleet with one." } } @else {
                 table.keys {
                     thead {
                         tr {
