@@ -25,4 +25,14 @@ if [ -z "$is_quick" ]; then
     export COTTER_TEST_FLEET_BINARY
 fi
 say "attacking an agent and a fleet server with the limits of their units"
-cargo test --locked --test hostile -- "$@"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+cargo test --locked --no-fail-fast --test hostile -- "$@" 2>&1 | tee "$log" || status=$?
+[ "$status" != 0 ] || exit 0
+# As in run-tests.sh: what passes alone depends on something else than the code. It is named, with its first failure above.
+mapfile -t again < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log")
+if [ ${#again[@]} = 0 ] || [ ${#again[@]} -gt 2 ] || grep -q '(signal: ' "$log"; then exit "$status"; fi
+say "attacks: once more, alone: ${again[*]}"
+cargo test --locked --test hostile -- --exact "${again[@]}"
+say "UNSTEADY, failed once and passed alone: ${again[*]}"
