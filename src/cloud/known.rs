@@ -58,13 +58,14 @@ impl Known {
         [self.apps_due, self.all_due, self.sample_due].into_iter().flatten().min()
     }
 
-    /// Returns whether the device is to be sampled now. If so, sets the time of the next sample.
-    pub(super) fn is_sample_due(&mut self, now: Instant, repeats: &Repeats) -> bool {
-        let is_due = self.sample_due.is_none_or(|due| due <= now);
-        if is_due {
-            self.sample_due = Some(now + repeats.sample);
-        }
-        is_due
+    /// Returns whether the device is to be sampled now.
+    pub(super) fn is_sample_due(&self, now: Instant) -> bool {
+        self.sample_due.is_none_or(|due| due <= now)
+    }
+
+    /// Sets the time of the next sample, after one was taken.
+    pub(super) fn sampled(&mut self, now: Instant, repeats: &Repeats) {
+        self.sample_due = Some(now + repeats.sample);
     }
 
     /// Returns the fields of `full` that the cloud may not have. `repeats` is set for a balena API.
@@ -184,7 +185,9 @@ mod tests {
         known.took(both.clone(), &sent, begin, Some(&repeats));
         assert_eq!(known.news(&both, begin, Some(&repeats)), DeviceReport::default());
         assert_eq!(known.due(), Some(begin), "a sample");
-        assert!(known.is_sample_due(begin, &repeats) && !known.is_sample_due(begin, &repeats));
+        assert!(known.is_sample_due(begin));
+        known.sampled(begin, &repeats);
+        assert!(!known.is_sample_due(begin));
 
         let one = report(&json!({ "apps": apps(&["web"]) }));
         let sent = known.news(&one, begin, Some(&repeats));

@@ -171,7 +171,10 @@ impl Reporter {
         if self.takes_accounts != Some(false) {
             return BTreeMap::new();
         }
-        let is_sampled = known.is_sample_due(now, &self.repeats);
+        let is_sampled = known.is_sample_due(now);
+        if is_sampled {
+            known.sampled(now, &self.repeats);
+        }
         let mut fields = report::hardware(&(self.hardware)(), env!("CARGO_PKG_VERSION"));
         if current.delivered.as_ref().is_some_and(|delivered| !delivered.target.has_metrics) {
             fields.extend(report::load(None));

@@ -1,7 +1,7 @@
 //! Places for what lasts long, such as the streams of open pages: bounded in all, and fair between users.
 //!
 //! While a place is free, anybody takes it. If none is, a user with fewer places gets the oldest place of the user who has the
-//! most. So one user with many pages keeps nobody out.
+//! most. So no user keeps others out with many pages.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,7 +106,7 @@ mod tests {
     fn a_user_with_fewer_places_gets_one_of_the_user_with_the_most() {
         let places = Places::new(6);
         let a: Vec<_> = (0..6).map(|_| places.enter("a").unwrap()).collect();
-        assert!(places.enter("a").is_none(), "nobody takes a place from itself");
+        assert!(places.enter("a").is_none(), "a user takes no place from itself");
         let b: Vec<_> = (0..3).map(|_| places.enter("b").unwrap()).collect();
         assert_eq!(lost(&a), 3);
         assert!(a[0].given_away().is_cancelled() && !a[5].given_away().is_cancelled(), "the oldest first");

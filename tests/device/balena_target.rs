@@ -214,7 +214,15 @@ fn containers_of_a_balena_supervisor_are_replaced_and_their_volumes_stay() {
         args.push(image);
         docker.run(&args)
     };
-    original(&old, "web", 1, &["--volume", &format!("{volume}:/data"), "--publish", &published]);
+    original(
+        &old,
+        "web",
+        1,
+        &["--volume", &format!("{volume}:/data"), "--volume", "/unnamed", "--publish", &published],
+    );
+    let mounts = "{{range .Mounts}}{{if eq .Destination \"/unnamed\"}}{{.Name}}{{end}}{{end}}";
+    let unnamed = docker.run(&["inspect", "--format", mounts, &old]);
+    let _unnamed = Remains(&lab, vec![unnamed.clone()]);
     original(&other, "side", 2, &[]);
     let address = format!("127.0.0.1:{port}");
     let get = |path: &str| http_get(&address, path);
@@ -235,9 +243,18 @@ fn containers_of_a_balena_supervisor_are_replaced_and_their_volumes_stay() {
     };
     let side = standing(&other);
     assert!(standing(&old).ends_with("true"));
+    // A first release that fails leaves the original there: there is no other way back.
+    let bad = service(lab.image("exit"), json!({ "restart": "no" }));
+    cloud.target("bad", &json!({ uuid(1): app(number, "shop", "bad", &[("web", bad)]) }));
+    eventually("the first release has failed", Duration::from_secs(60), || {
+        agent.log().contains("release degraded").then_some(())
+    });
+    agent.until_polled(2);
+    assert!(docker.try_run(&["inspect", &old]).status.success(), "it stays until a release is accepted");
     cloud.target("one", &json!({ uuid(1): app(number, "shop", "one", &[("web", web)]) }));
     until_runs(&agent, "shop", "one");
 
+    assert!(docker.try_run(&["volume", "inspect", &unnamed]).status.success(), "no data is removed with it");
     let ours = docker.running("default");
     assert_eq!(ours.iter().map(|c| c.service().to_owned()).collect::<Vec<_>>(), ["web"]);
     let gone = docker.try_run(&["inspect", &old]);

@@ -186,9 +186,15 @@ mod tests {
         let (first, other) = (places.enter(&uuid(1)).unwrap(), places.enter(&uuid(2)).unwrap());
         assert_eq!((0..4).map(|_| send(&first)).max(), Some(Duration::ZERO));
         let second = places.enter(&uuid(1)).unwrap();
+        assert_eq!(second.owed(), Duration::ZERO);
         assert_eq!(send(&second), Duration::from_secs(2), "the burst is used up");
         assert_eq!(send(&other), Duration::ZERO);
         // A stream that ends and comes again has no new burst, until the time has paid for the last one.
+        assert_eq!(
+            places.enter(&uuid(1)).unwrap().owed(),
+            Duration::from_secs(2),
+            "before its first piece is read"
+        );
         drop((first, second));
         assert_eq!(send(&places.enter(&uuid(1)).unwrap()), Duration::from_secs(4));
         tokio::time::advance(Duration::from_secs(20)).await;

@@ -1,6 +1,6 @@
 //! What the services of a device write: the last lines on its page, and the stream of new ones for the script.
 //!
-//! A device uploads its logs only while somebody asks for them, so a page shows them when its reader opens them. All text is made
+//! A device uploads its logs only while they are asked for, so a page shows them when its reader opens them. All text is made
 //! safe to show here; the script adds it as text.
 
 use std::cmp::min;

@@ -12,8 +12,8 @@ use crate::model::{DeviceUuid, ReleaseStatus};
 /// again unnoticed. 100,000 bars take about 60 MB of memory.
 const MOST_BARS: usize = 100_000;
 
-/// Most bars after a device has deleted itself. The others are for operators, so that devices that register and leave again and
-/// again keep no operator from deleting one.
+/// Once there are so many bars, no device may delete itself: the others are for operators. Otherwise devices that register and
+/// leave again and again would use up all of them.
 const MOST_BARS_OF_DEVICES: usize = MOST_BARS / 2;
 
 impl World {
@@ -84,5 +84,27 @@ impl World {
     #[must_use]
     pub fn bar(&self, uuid: &DeviceUuid) -> Option<&Bar> {
         self.bars.of(uuid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::standing::tests::world as site;
+
+    #[test]
+    fn devices_that_leave_take_at_most_half_of_the_bars() {
+        let mut world = site(|_| ());
+        let device = Device::clone(world.devices.values().next().expect("a device"));
+        for number in 0..MOST_BARS_OF_DEVICES as u64 {
+            assert!(number > 0 || world.delete_itself(&device, Timestamp::UNIX_EPOCH).is_ok());
+            let uuid = DeviceUuid::parse(format!("{:032x}", number + (1 << 40))).unwrap();
+            let bar = Bar { device: Device { uuid, ..device.clone() }, at: Timestamp::UNIX_EPOCH };
+            world.apply(Change::PutBar(bar));
+        }
+        let refused = world.delete_itself(&device, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(refused, Refusal::TooManyBars { most: MOST_BARS_OF_DEVICES, room: 0 });
+        let changes = world.delete_devices(&[&device], Timestamp::UNIX_EPOCH).expect("operators still can");
+        assert_eq!(changes.len(), 2);
     }
 }

@@ -1,5 +1,6 @@
 //! Behaviour on a disk without faults.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::SystemTime;
@@ -25,7 +26,10 @@ fn a_device_that_leaves_is_forgotten_with_its_target() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     save_all(&store, &full());
+    let tags = crate::store::TagFile::of(dir.path());
+    tags.save(BTreeMap::from([("site".to_owned(), "north".to_owned())])).unwrap();
     store.forget_device().unwrap();
+    assert_eq!(tags.load(), BTreeMap::new(), "they are not sent as those of another device");
     let left = Remembered { identity: None, target: None, ..full() };
     assert_eq!(store.load(), left);
     drop(store);
