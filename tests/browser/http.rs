@@ -1,10 +1,11 @@
 //! What browsers are told by headers, and how sessions and streams are bounded: without a browser.
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::scene::{GOOD, Scene};
+use crate::scene::{DRAFT, GOOD, Scene};
 
 /// The most streams of events at once.
 const STREAMS: usize = 64;
@@ -70,7 +71,7 @@ async fn browsers_are_told_to_load_nothing_from_elsewhere_and_to_keep_no_page() 
 async fn a_preview_is_not_recorded_and_a_refused_act_is() {
     let (mut scene, http) = (Scene::open().await, client());
     let fleet = scene.fleet("greenhouse").await;
-    let device = scene.device(fleet, 1, "board-1", serde_json::json!({})).await;
+    let device = scene.device(fleet, 1, "board-1", json!({})).await;
     let cookie = cookie(&scene, &http).await;
     let fields = format!("device={device}&release=0000none");
     let action = scene.url(&format!("/fleets/{fleet}/actions/pin"));
@@ -207,6 +208,36 @@ async fn a_form_that_the_script_sends_again_is_done_once() {
             && record["result"] == "done"
     });
     assert_eq!(pins.count(), 1, "{done}");
+}
+
+#[tokio::test]
+async fn a_rollout_whose_form_is_sent_again_is_started_once() {
+    let (mut scene, http) = (Scene::open().await, client());
+    let fleet = scene.fleet("greenhouse").await;
+    scene.releases(fleet).await;
+    for number in 1..=2 {
+        scene.device(fleet, number, &format!("board-{number}"), json!({})).await;
+    }
+    let cookie = cookie(&scene, &http).await;
+    let start = scene.url(&format!("/fleets/{fleet}/rollouts/start"));
+    let given = [("release", DRAFT), ("waves", "1,100%"), ("supersede", "1")];
+    let plan = reqwest::Url::parse_with_params(&start, given.iter().chain(&[("plan", "1")])).unwrap();
+    let plan = http.get(plan).header("cookie", &cookie).send().await.unwrap().text().await.unwrap();
+    let fields = ["csrf", "etag", "replaces", "defined"].map(|name| (name, hidden(&plan, name)));
+    let form = given.map(|(name, value)| (name, value.to_owned())).into_iter().chain(fields);
+    let form = reqwest::Url::parse_with_params("http://form", form).unwrap().query().unwrap().to_owned();
+    let send = async |form: String| {
+        let request = http.post(&start).header("origin", &scene.server.url).header("cookie", &cookie);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.header("idempotency-key", "0123456789abcdef").body(form).send().await.unwrap().status()
+    };
+    assert_eq!([send(form.clone()).await, send(form.clone()).await], [StatusCode::SEE_OTHER; 2]);
+    let rollouts = scene.get(&format!("/fleets/{fleet}/rollouts")).await;
+    assert_eq!(rollouts.as_array().unwrap().len(), 1, "{rollouts}");
+    // A rollout of the same release with other waves, of another user, is no repetition of it.
+    let other = json!({ "release": DRAFT, "definition": { "waves": ["2", "100%"] }, "supersede": true });
+    scene.did(Method::POST, &format!("/fleets/{fleet}/rollouts"), other).await;
+    assert_eq!(send(form).await, StatusCode::PRECONDITION_FAILED);
 }
 
 #[tokio::test]
