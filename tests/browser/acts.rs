@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::policy::pin;
 use crate::scene::{DRAFT, GOOD, NEW, OLD, Scene};
 
 #[tokio::test]
@@ -138,12 +139,7 @@ async fn a_fleet_of_many_devices_is_sorted_and_paged_and_a_choice_lasts() {
     browser.until_text("1–50 of 100").await;
     browser.click("#all").await;
     browser.click("details.actions summary").await;
-    browser.click_text("Pin to release…").await;
-    browser.click(&format!("dialog input[value='{GOOD}']")).await;
-    browser.click_text("Show what it changes").await;
-    browser.until_text("100 devices of 100 that are chosen").await;
-    browser.click("dialog button.primary").await;
-    browser.until_text("Pinned 100 devices to 2b3c4d5.").await;
+    pin(&browser, GOOD, "100 devices of 100 that are chosen", "Pinned 100 devices to 2b3c4d5.").await;
     let pinned = scene.get(&format!("/devices?fleet={fleet}&filter=ring%3Dcanary&limit=1000")).await;
     assert!(pinned.as_array().unwrap().iter().all(|device| device["pin"] == GOOD));
     assert_eq!(pinned.as_array().unwrap().len(), 100);

@@ -1,6 +1,7 @@
 //! A real agent behind a page: what is done on the page moves real containers, and what they write is shown.
 
 use crate::driver::Browser;
+use crate::policy::pin;
 use crate::scene::{GOOD, OLD};
 use crate::support::{Agent, FleetServer, Lab};
 
@@ -24,12 +25,7 @@ async fn a_pin_on_the_page_moves_the_containers_of_a_real_agent() {
     browser.until(&standing("On target")).await;
     browser.until_text("Accepted 2b3c4d5").await;
 
-    browser.click_text("Pin to release…").await;
-    browser.click(&format!("dialog input[value='{OLD}']")).await;
-    browser.click_text("Show what it changes").await;
-    browser.until_text("1 device of 1 that are chosen will run 1a2b3c4").await;
-    browser.click("dialog button.primary").await;
-    browser.until_text("Pinned 1 device to 1a2b3c4.").await;
+    pin(&browser, OLD, "1 device of 1 that are chosen will run 1a2b3c4", "Pinned 1 device to 1a2b3c4.").await;
     agent.until_serves("web", OLD, "r1");
     // The page follows the device to the end.
     browser.until_text("Accepted 1a2b3c4").await;

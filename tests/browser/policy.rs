@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::driver::{ENTER, ESCAPE, UP};
+use crate::driver::{Browser, ENTER, ESCAPE, UP};
 use crate::scene::{DRAFT, FAILED, GOOD, INVALID, NEW, OLD, Scene};
 
 async fn greenhouse() -> (Scene, u64, Vec<String>) {
@@ -18,6 +18,16 @@ async fn greenhouse() -> (Scene, u64, Vec<String>) {
         devices.push(uuid);
     }
     (scene, fleet, devices)
+}
+
+/// Pins what is chosen to a release, in the dialog, once it shows what that changes.
+pub(crate) async fn pin(browser: &Browser, release: &str, changes: &str, done: &str) {
+    browser.click_text("Pin to release…").await;
+    browser.click(&format!("dialog input[value='{release}']")).await;
+    browser.click_text("Show what it changes").await;
+    browser.until_text(changes).await;
+    browser.click("dialog button.primary").await;
+    browser.until_text(done).await;
 }
 
 #[tokio::test]
@@ -75,12 +85,7 @@ async fn a_device_is_pinned_on_its_page_and_says_so_everywhere() {
     let (scene, fleet, devices) = greenhouse().await;
     let Some(browser) = scene.browser(&scene.admin).await else { return };
     browser.open(&scene.url(&format!("/devices/{}", devices[2]))).await;
-    browser.click_text("Pin to release…").await;
-    browser.click(&format!("dialog input[value='{OLD}']")).await;
-    browser.click_text("Show what it changes").await;
-    browser.until_text("1 device of 1 that are chosen will run 1a2b3c4").await;
-    browser.click("dialog button.primary").await;
-    browser.until_text("Pinned 1 device to 1a2b3c4.").await;
+    pin(&browser, OLD, "1 device of 1 that are chosen will run 1a2b3c4", "Pinned 1 device to 1a2b3c4.").await;
     assert!(browser.url().await.ends_with(&format!("/devices/{}", devices[2])));
     browser.until("document.querySelector('#standing .pinned').textContent === 'Pinned'").await;
     assert_eq!(scene.poll(&devices[2]).await.0, OLD);
@@ -107,12 +112,8 @@ async fn many_devices_are_pinned_by_a_tag_filter_from_the_menu_of_actions() {
     assert!(browser.url().await.contains("filter=ring%3Dcanary"), "the filter is in the address");
     browser.click("#all").await;
     browser.click("details.actions summary").await;
-    browser.click_text("Pin to release…").await;
-    browser.click(&format!("dialog input[value='{GOOD}']")).await;
-    browser.click_text("Show what it changes").await;
-    browser.until_text("2 devices of 2 that are chosen will run 2b3c4d5").await;
-    browser.click("dialog button.primary").await;
-    browser.until_text("Pinned 2 devices to 2b3c4d5.").await;
+    pin(&browser, GOOD, "2 devices of 2 that are chosen will run 2b3c4d5", "Pinned 2 devices to 2b3c4d5.")
+        .await;
     assert!(browser.url().await.contains("filter=ring%3Dcanary"), "the filter is kept");
     for (device, commit) in devices.iter().zip([GOOD, GOOD, NEW, NEW]) {
         assert_eq!(scene.poll(device).await.0, commit);
