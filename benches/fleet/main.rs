@@ -16,6 +16,7 @@
 )]
 
 mod bare;
+mod decisions;
 mod load;
 mod parked;
 #[allow(dead_code, reason = "tests use more of it")]
@@ -158,6 +159,7 @@ async fn measure(server: &Server, table: &mut Table, seeded: &seed::Seeded, devi
         format!("{:.0}/s", reports.per_second()),
         "≥ 10,000/s",
     );
+    decisions::measure(server, table, devices, &seeded.commits[4]).await;
     table.row(
         "memory at the end",
         format!("{} MiB, at most {} MiB", server.memory_kib() / 1024, server.peak_kib() / 1024),

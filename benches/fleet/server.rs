@@ -102,7 +102,7 @@ impl Server {
     pub async fn until_parked(&self, polls: usize) {
         let begun = Instant::now();
         loop {
-            let page = String::from_utf8(self.ask("GET", "/metrics", "").await.body).unwrap();
+            let page = self.page("/metrics").await;
             let count = page.lines().find_map(|line| line.strip_prefix("cotter_fleet_parked_polls "));
             if count.is_some_and(|count| count.parse() == Ok(polls)) {
                 return;
@@ -118,6 +118,11 @@ impl Server {
         let begun = Instant::now();
         self.ask("GET", &path, "").await;
         begun.elapsed()
+    }
+
+    /// The text at `path`.
+    pub async fn page(&self, path: &str) -> String {
+        String::from_utf8(self.ask("GET", path, "").await.body).unwrap()
     }
 
     pub async fn act(&self, path: &str, body: &str) -> Duration {
@@ -147,7 +152,8 @@ impl Server {
         let mut client = Client::connect(self.address).await;
         let request = Self::request(&self.token, method, path, body);
         let answer = client.send(request.as_bytes()).await;
-        assert_eq!(answer.status, 200, "{method} {path}");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!((200..300).contains(&answer.status), "{method} {path}: {} {text}", answer.status);
         answer
     }
 

@@ -47,6 +47,11 @@ const ACTS: Family = (
 );
 const COMMITS: Family =
     ("cotter_fleet_commit_seconds", Summary, "Writes to the disk, each with all acts that waited for it.");
+const DECISIONS: Family = (
+    "cotter_fleet_rollout_decision_seconds",
+    Summary,
+    "Decisions of rollouts, each over all devices of its fleet; without the write to the disk that follows some of them.",
+);
 const STORE: Family = (
     "cotter_fleet_store_up",
     Gauge,
@@ -210,6 +215,9 @@ fn add_acts(page: &mut Page, work: &Work) {
     let commits =
         [("_count", vec![], value(&work.commits)), ("_sum", vec![], value(&work.commit_micros) / 1e6)];
     page.add(COMMITS, commits);
+    let decisions =
+        [("_count", vec![], value(&work.decisions)), ("_sum", vec![], value(&work.decision_micros) / 1e6)];
+    page.add(DECISIONS, decisions);
     page.add(STORE, [("", vec![], if work.failure().is_none() { 1.0 } else { 0.0 })]);
 }
 
@@ -264,6 +272,7 @@ const ALL: [Family; 23] = [
     DURATION,
     ACTS,
     COMMITS,
+    DECISIONS,
     STORE,
     PARKED,
     PARKED_MOST,

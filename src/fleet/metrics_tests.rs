@@ -101,6 +101,8 @@ fn requests_and_acts_are_counted() {
     work.done.store(3, Ordering::Relaxed);
     work.commits.store(2, Ordering::Relaxed);
     work.commit_micros.store(1_500_000, Ordering::Relaxed);
+    work.decisions.store(4, Ordering::Relaxed);
+    work.decision_micros.store(20_000, Ordering::Relaxed);
     let text = page(&World::default(), &requests, &work, (&Parked::new(8), &logs()), |_| Contact::Never);
     for line in [
         "cotter_fleet_requests_total{route=\"/ping\",method=\"GET\",status=\"200\"} 1",
@@ -110,6 +112,8 @@ fn requests_and_acts_are_counted() {
         "cotter_fleet_request_duration_seconds_sum{route=\"/ping\",method=\"GET\"} 0.05",
         "cotter_fleet_acts_total{result=\"done\"} 3",
         "cotter_fleet_commit_seconds_sum 1.5",
+        "cotter_fleet_rollout_decision_seconds_count 4",
+        "cotter_fleet_rollout_decision_seconds_sum 0.02",
         "cotter_fleet_store_up 1",
     ] {
         assert!(text.lines().any(|said| said == line), "{line}: {text}");

@@ -143,8 +143,11 @@ pub(super) async fn keep_up(records: &Arc<Records>) -> Infallible {
 async fn advance(records: &Arc<Records>, fleet: u64, listening_since: Timestamp) -> Result<(), ActError> {
     let looking = Arc::clone(records);
     let next = tokio::task::spawn_blocking(move || {
+        let begun = Instant::now();
         let world = looking.world();
-        next(&world, fleet, listening_since, |device| looking.last_seen(&world, device))
+        let next = next(&world, fleet, listening_since, |device| looking.last_seen(&world, device));
+        looking.work().decided(begun.elapsed());
+        next
     });
     let Some(next) = next.await.map_err(|_| ActError::Stopping)? else { return Ok(()) };
     let act = move |world: &World| {

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::model::with_causes;
 /// The decision of an act: the changes in a world.
 pub(super) type Decide = Box<dyn FnOnce(&World) -> Result<Vec<Change>, Refusal> + Send>;
 
-/// What the thread has done since the server started.
+/// What the thread, and the task that runs rollouts, have done since the server started.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) done: AtomicU64,
@@ -30,6 +31,9 @@ pub(super) struct Work {
     /// Groups that were written.
     pub(super) commits: AtomicU64,
     pub(super) commit_micros: AtomicU64,
+    /// Decisions of rollouts, whether they changed something or not.
+    pub(super) decisions: AtomicU64,
+    pub(super) decision_micros: AtomicU64,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -47,6 +51,12 @@ impl Work {
     /// Returns why the records cannot be written at present, as far as the last attempts showed.
     pub(super) fn failure(&self) -> Option<String> {
         locked(&self.failure).as_ref().map(|failure| failure.why.clone())
+    }
+
+    /// Counts a decision of a rollout.
+    pub(super) fn decided(&self, took: Duration) {
+        add(&self.decisions, 1);
+        add(&self.decision_micros, micros(took));
     }
 
     /// Records the result of a group of acts, or of reading the store. Says in the log when the database is lost, and when it is
@@ -331,9 +341,8 @@ impl Desk {
         }
         let begun = Instant::now();
         let position = self.storage.commit(&changes)?;
-        let micros = usize::try_from(begun.elapsed().as_micros()).unwrap_or(usize::MAX);
         add(&self.work.commits, 1);
-        add(&self.work.commit_micros, micros);
+        add(&self.work.commit_micros, micros(begun.elapsed()));
         world.set_position(position);
         let fleets = fleets_of(&world, &changes);
         self.publish(world);
@@ -370,6 +379,10 @@ impl Desk {
     fn publish(&self, world: World) {
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
     }
+}
+
+fn micros(time: Duration) -> usize {
+    usize::try_from(time.as_micros()).unwrap_or(usize::MAX)
 }
 
 fn add(counter: &AtomicU64, number: usize) {
