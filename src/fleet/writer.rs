@@ -69,12 +69,12 @@ impl Work {
             if ends_with_a_read {
                 tracing::error!(
                     error = why,
-                    "the database is lost: polls are answered from memory, and acts are refused until it is back"
+                    "the database is lost: polls are answered from memory, and changes are refused until it is back"
                 );
             } else {
                 tracing::error!(
                     error = why,
-                    "the database does not take acts: polls are answered, and acts are refused until one was written"
+                    "the database accepts no changes: polls are answered, and changes are refused until one was written"
                 );
             }
         }
