@@ -13,7 +13,7 @@ use super::{Compact, PastRelease, PinnedTo, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::fleet::repeats::Repeat;
-use crate::fleet::rollout::{Rollout, RolloutMember};
+use crate::fleet::rollout::{Rollout, RolloutExposure};
 use crate::fleet::webhook::WebhookChange;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
@@ -355,7 +355,7 @@ pub enum Change {
     PutRollout(Box<Rollout>),
     DropRollout(u64),
     /// What a rollout has noted of a device.
-    PutMember(DeviceUuid, RolloutMember),
+    PutMember(DeviceUuid, RolloutExposure),
     /// A webhook, or a message that waits for its delivery.
     Webhook(WebhookChange),
 }

@@ -303,7 +303,7 @@ fn a_container_that_is_never_created_rejects_its_release() {
             "reject 9: web cannot be created: no",
         ),
         (
-            "there is nothing to go back to",
+            "there is nothing to roll back to",
             "target 1, have 1, db@1 created, spent create web@1 1",
             "wait all degraded, wait web backoff",
         ),
