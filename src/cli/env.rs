@@ -14,7 +14,7 @@ use super::print;
 use crate::project;
 use crate::wire::operator_api::{ChangeVariables, DeviceDetail, VariableView, VariablesChanged};
 
-/// Most bytes of a file of variables. The server accepts less.
+/// Maximum number of bytes of a file of variables. The server accepts less.
 const LARGEST: u64 = 256 * 1024;
 
 #[derive(Debug, Subcommand)]

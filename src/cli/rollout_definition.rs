@@ -113,7 +113,7 @@ impl DefinitionArgs {
     }
 }
 
-/// Most bytes of a file.
+/// Maximum number of bytes of a file.
 const LONGEST: u64 = 64 * 1024;
 
 fn read(path: &Path) -> anyhow::Result<Map<String, Value>> {

@@ -82,7 +82,7 @@ impl Work {
     }
 }
 
-/// Most acts of devices in one group. It bounds how long an operator waits for a group that has begun.
+/// Maximum number of acts of devices in one group. It bounds how long an operator waits for a group that has begun.
 const GROUP: usize = 1024;
 
 /// Why an act failed.

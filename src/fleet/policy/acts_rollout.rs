@@ -8,7 +8,7 @@ use crate::fleet::rollout::{
 };
 use crate::model::{DeviceUuid, ReleaseStatus};
 
-/// Most rollouts of a fleet that are kept. The oldest ones go.
+/// Maximum number of rollouts of a fleet that are kept. The oldest ones go.
 const MOST_KEPT: usize = 50;
 
 /// A rollout that is to begin.

@@ -224,7 +224,7 @@ pub struct ProvisioningKey {
     /// The moment from which it registers no more devices.
     #[serde(default)]
     pub expires: Option<Timestamp>,
-    /// Most registrations in total; `None`: any number.
+    /// Maximum number of registrations in total; `None`: any number.
     #[serde(default)]
     pub most_uses: Option<u64>,
     /// How many devices it has registered.

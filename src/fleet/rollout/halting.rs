@@ -6,7 +6,7 @@ use super::judge::Finding;
 use super::share::Share;
 use super::state::{Cause, Counted, Halt, Pause, Phase, Segment};
 
-/// Most reasons of devices that a halt quotes.
+/// Maximum number of reasons of devices that a halt quotes.
 const MOST_REASONS: usize = 3;
 
 /// What has been halted. The rest is judged at the next decision.
