@@ -1,4 +1,4 @@
-//! Tries a definition on a fleet that exists only here, with the same engine. Every run is decided by its seed.
+//! Tries a definition on a fleet that exists only in memory, with the same decisions. The seed determines each run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
