@@ -33,7 +33,7 @@ pub enum Steering {
     },
     /// Ends it. Devices get their fleet's target again.
     Abort,
-    /// Sends back all devices that have the release.
+    /// Returns all devices that have the release to the target of their fleet.
     PullBack,
     /// Gives the release to the whole fleet at once, but not to halted segments.
     Complete,
