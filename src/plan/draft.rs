@@ -91,15 +91,15 @@ impl<'a> Draft<'a> {
         service: Option<&ServiceName>,
         chain: Vec<Step>,
     ) -> Addition {
-        let failed = |step| self.put_off(step).map(|failed_steps| (step, failed_steps));
-        if let Some((step, failed_steps)) = chain.iter().find_map(failed) {
-            let why = format!("{step} failed {}: {}", times(failed_steps.attempts), failed_steps.why);
+        let failed = |step| self.put_off(step).map(|failure| (step, failure));
+        if let Some((step, failure)) = chain.iter().find_map(failed) {
+            let why = format!("{step} failed {}: {}", times(failure.attempts), failure.why);
             let is_stuck = matches!(
                 step,
                 Step::Fence { .. } | Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. }
             );
             let reason = if is_stuck { Reason::EngineStuck } else { Reason::Backoff };
-            self.wait(app, service, reason, why, failed_steps.remaining);
+            self.wait(app, service, reason, why, failure.remaining);
             return Addition::PutOff;
         }
         for step in chain {
@@ -112,7 +112,7 @@ impl<'a> Draft<'a> {
 
     /// The failure for which a step is not repeated yet.
     pub(super) fn put_off(&self, step: &Step) -> Option<&'a FailedStep> {
-        self.at.failed_steps.get(step).filter(|failed_steps| !failed_steps.is_over())
+        self.at.failed_steps.get(step).filter(|failure| !failure.is_over())
     }
 
     /// Adds a pull for a service, and uses up one of the free pulls.

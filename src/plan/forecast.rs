@@ -276,7 +276,7 @@ impl Model {
                 let measured = std::mem::take(&mut at.measuring).into_iter();
                 facts.image_sizes.extend(measured.map(|image| (image, ImageSize::default())));
             }
-            Reason::Backoff => at.failed_steps.retain(|_, failed_steps| failed_steps.remaining.is_none()),
+            Reason::Backoff => at.failed_steps.retain(|_, failure| failure.remaining.is_none()),
             Reason::Starting => {
                 observed.services.retain(|seen| seen.state != ContainerState::Removing);
                 for seen in observed.services.iter_mut().filter(|s| s.health == Health::Starting) {

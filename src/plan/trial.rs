@@ -122,11 +122,11 @@ fn failure_of_container(slot: &Slot<'_>) -> Option<String> {
 }
 
 fn failure_to_start(slot: &Slot<'_>, seen: &ObservedService) -> Option<String> {
-    let failed = slot.app.at.failed_steps.iter().find(|(step, failed_steps)| {
+    let failed = slot.app.at.failed_steps.iter().find(|(step, failure)| {
         matches!(step, Step::Start { container, .. } if *container == seen.container)
-            && failed_steps.attempts >= STARTS
+            && failure.attempts >= STARTS
     });
-    failed.map(|(_, failed_steps)| format!("does not start: {}", failed_steps.why))
+    failed.map(|(_, failure)| format!("does not start: {}", failure.why))
 }
 
 /// Returns why the engine will never create the container of a service.
@@ -135,9 +135,8 @@ fn failure_to_create(goal: &Goal<'_>, slot: &Slot<'_>) -> Option<String> {
         return None;
     }
     let step = create::step(goal, slot);
-    let failed_steps =
-        goal.app.at.failed_steps.get(&step).filter(|failed_steps| failed_steps.remaining.is_none())?;
-    Some(format!("{} cannot be created: {}", slot.name, failed_steps.why))
+    let failure = goal.app.at.failed_steps.get(&step).filter(|failure| failure.remaining.is_none())?;
+    Some(format!("{} cannot be created: {}", slot.name, failure.why))
 }
 
 /// Returns why the image of a service cannot be pulled, if its predecessor was stopped before the pull and the agent
@@ -150,7 +149,6 @@ fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
         return Some(format!("{} cannot be pulled: {why}", slot.name));
     }
     let pull = Step::Pull { image: slot.spec.image.clone() };
-    let failed_steps =
-        slot.app.at.failed_steps.get(&pull).filter(|failed_steps| failed_steps.remaining.is_none())?;
-    Some(format!("{} cannot be pulled: {}", slot.name, failed_steps.why))
+    let failure = slot.app.at.failed_steps.get(&pull).filter(|failure| failure.remaining.is_none())?;
+    Some(format!("{} cannot be pulled: {}", slot.name, failure.why))
 }

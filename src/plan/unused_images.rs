@@ -18,8 +18,8 @@ pub(super) fn remove_unused(draft: &mut Draft<'_>, at: &Situation) {
     let mut kept: BTreeSet<&ImageRef> = BTreeSet::new();
     kept.extend(draft.wanted_images());
     // An app that is being removed is in the ledger until nothing is left of it.
-    let good = at.ledger.apps.values().flat_map(|app| app.good.iter().chain(&app.previous));
-    kept.extend(good.flat_map(|release| release.services.values()).map(|s| &s.image));
+    let accepted = at.ledger.apps.values().flat_map(|app| app.good.iter().chain(&app.previous));
+    kept.extend(accepted.flat_map(|release| release.services.values()).map(|s| &s.image));
     let used: BTreeSet<&str> = at.observed.services.iter().map(|s| s.image.as_str()).collect();
     for image in &at.ledger.images {
         if !kept.contains(image) && !used.contains(image.to_string().as_str()) {

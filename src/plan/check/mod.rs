@@ -25,7 +25,7 @@ pub fn violations(at: &Situation, plan: &Plan) -> Vec<String> {
         if before.contains(step) {
             found.push(format!("{step}: twice in one stage"));
         }
-        if at.failed_steps.get(step).is_some_and(|failed_steps| !failed_steps.is_over()) {
+        if at.failed_steps.get(step).is_some_and(|failure| !failure.is_over()) {
             found.push(format!("{step}: repeated too early"));
         }
         let Some(target) = at.target.as_deref().filter(|t| !t.apps.is_empty()) else {

@@ -18,7 +18,7 @@ fn registries_are_asked_before_the_first_byte() {
         ),
         (
             "once",
-            "target 2, good 1, weighing db@2, unweighed web@2, db@1 running, web@1 running",
+            "target 2, good 1, measuring db@2, unweighed web@2, db@1 running, web@1 running",
             "weigh r/web:2, wait db downloading",
         ),
         (
@@ -28,7 +28,7 @@ fn registries_are_asked_before_the_first_byte() {
         ),
         (
             "and the good release is kept alive meanwhile",
-            "target 2, good 1, weighing db@2, db@1 exited, web@1 running",
+            "target 2, good 1, measuring db@2, db@1 exited, web@1 running",
             "start db db-1, wait db downloading",
         ),
     ]);

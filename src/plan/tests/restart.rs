@@ -231,12 +231,12 @@ fn a_container_that_does_not_end_climbs_a_ladder() {
     let stuck = "target 1, good 1, db@1 running, web@1 running, parked web@1";
     let mut device = super::Device::parse(stuck);
     let step = device.plan().stage[0].clone();
-    let failed_steps = crate::model::FailedStep {
+    let failure = crate::model::FailedStep {
         attempts: 9,
         why: "busy".into(),
         remaining: Some(std::time::Duration::from_secs(60)),
     };
-    device.failed_steps.insert(step, failed_steps);
+    device.failed_steps.insert(step, failure);
     assert_eq!(device.planned(), "wait web engine_stuck");
 }
 
