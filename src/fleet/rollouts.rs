@@ -119,7 +119,7 @@ fn member<'a>(world: &'a World, rollout: u64, device: &Device) -> Option<&'a Exp
 enum Next {
     /// The fleet has got another target, which ends its rollout.
     Ended,
-    Decided(Decided),
+    Decided(Box<Decided>),
 }
 
 /// A decision that is to be stored.
@@ -196,7 +196,7 @@ fn decide_next(
     let is_same = members.is_empty() && decision.rollout == **before;
     (!is_same).then(|| {
         let (before, after) = (Arc::clone(before), decision.rollout);
-        Next::Decided(Decided { before, after, members, is_release_valid })
+        Next::Decided(Box::new(Decided { before, after, members, is_release_valid }))
     })
 }
 
@@ -207,9 +207,8 @@ fn changes_of(world: &World, fleet: u64, next: Next, now: Timestamp) -> (Vec<Cha
     if let Some(ended) = world.ended_by_target(open, now) {
         return with_audit_entry(world, open, vec![ended], now);
     }
-    let Next::Decided(Decided { before, after, members, is_release_valid }) = next else {
-        return (Vec::new(), None);
-    };
+    let Next::Decided(decided) = next else { return (Vec::new(), None) };
+    let Decided { before, after, members, is_release_valid } = *decided;
     if *open != before || world.may_be_rolled_out(open.release) != is_release_valid {
         return (Vec::new(), None);
     }
