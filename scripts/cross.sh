@@ -14,7 +14,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 limit=$((10 * 1024 * 1024))
-# Start, store, observe, update and its way back, the socket and the command line, SIGTERM and SIGKILL.
+# Start, store, observe, update and its rollback, the socket and the command line, SIGTERM and SIGKILL.
 tests=(
     update::a_device_follows_its_policy_and_touches_only_what_changed
     trial::a_bad_release_is_rolled_back_and_reported_everywhere

@@ -160,7 +160,7 @@ pub fn follow_no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
 }
 
-/// Most links to follow in one path; the kernel has the same limit.
+/// Maximum number of links to follow in one path; the kernel has the same limit.
 const LINKS: usize = 40;
 
 /// Finds another user than `user` and root who could replace `path`: one who can write to a folder on the path, or who

@@ -3,7 +3,7 @@
 /// Bytes of a block. A header is one block; the last block of a content is filled up with zeros.
 const BLOCK: usize = 512;
 
-/// Most bytes of a name.
+/// Maximum number of bytes of a name.
 pub const LONGEST_NAME: usize = 100;
 
 /// A file of an archive.

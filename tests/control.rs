@@ -211,7 +211,7 @@ fn orders_that_change_nothing_say_so() {
     );
     let (code, printed) = alone.order(&["rollback"]);
     assert_eq!(
-        (code, printed.contains("the release to go back to is not known")),
+        (code, printed.contains("the release to roll back to is not known")),
         (Some(21), true),
         "{printed}"
     );

@@ -317,7 +317,11 @@ async fn an_act_whose_end_is_not_answered_is_done_once_or_not_at_all() {
     wall.cut_after_commit();
     a.did(Method::POST, "/fleets", json!({ "name": "done" })).await;
     assert!(wall.has_cut(), "the answer was lost");
-    assert!(a_server.log().contains("did not say whether a group of acts was written"), "{}", a_server.log());
+    assert!(
+        a_server.log().contains("did not say whether a group of changes was written"),
+        "{}",
+        a_server.log()
+    );
 
     wall.cut_before_commit();
     let (status, answer) = a.act(Method::POST, "/fleets", &json!({ "name": "undone" })).await.unwrap();
@@ -403,7 +407,7 @@ async fn a_server_is_not_ready_while_acts_are_not_written_although_it_can_read()
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!site.is_ready().await);
     let log = server.log();
-    assert!(log.contains("the database does not take acts") && log.contains("only allows reading"), "{log}");
+    assert!(log.contains("the database accepts no changes") && log.contains("only allows reading"), "{log}");
     assert!(!log.contains("the database is back"), "{log}");
 
     read_only("off");

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use cotter::fleet::rollout::{Definition, Member, Outside, Rollout, Stands, Subject, decide};
+use cotter::fleet::rollout::{Conditions, Definition, ExposedDevice, Rollout, Stands, Subject, decide};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -118,7 +118,7 @@ fn longest_decision(devices: u32) -> Duration {
     let mut rollout = Rollout::new(1, 1, 1, definition, now);
     let kinds = ["rev1", "rev2", "rev3"].map(|kind| BTreeMap::from([("hw".to_owned(), kind.to_owned())]));
     let uuids: Vec<String> = (0..devices).map(|number| format!("{number:032x}")).collect();
-    let mut members: BTreeMap<String, Member> = BTreeMap::new();
+    let mut members: BTreeMap<String, ExposedDevice> = BTreeMap::new();
     let mut longest = Duration::ZERO;
     for round in 0..20_u64 {
         let seen = members.clone();
@@ -133,14 +133,14 @@ fn longest_decision(devices: u32) -> Duration {
             is_reachable: true,
             barriers_passed: 0,
         });
-        let outside = Outside {
+        let conditions = Conditions {
             now: now + Duration::from_secs(60 * round),
             listening_since: now,
             is_in_window: true,
             is_release_valid: true,
         };
         let began = Instant::now();
-        let decision = decide(&rollout, subjects, outside);
+        let decision = decide(&rollout, subjects, conditions);
         longest = longest.max(began.elapsed());
         members.extend(decision.members.into_iter().map(|(uuid, member)| (uuid.to_owned(), member)));
         rollout = decision.rollout;

@@ -3,7 +3,7 @@
 //! | route | body | order |
 //! | --- | --- | --- |
 //! | `/v1/retry` | `{"app"?}` | try rejected releases and postponed steps again |
-//! | `/v1/rollback` | `{"app"?}` | reject the wanted release, and go back to the last good one |
+//! | `/v1/rollback` | `{"app"?}` | reject the wanted release, and roll back to the good one |
 //! | `/v1/hold` | `{"reason"?}` | stop all swaps |
 //! | `/v1/unhold` | – | allow swaps again |
 //! | `/v1/update` | `{"force"?}` | ask the cloud for the target now; let the wanted releases pass locks and windows |

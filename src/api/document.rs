@@ -353,7 +353,7 @@ fn app(uuid: String, report: &AppReport, uptime: Duration) -> AppStatus {
         update: update.map(|update| update.as_str().to_owned()),
         services: report.services.iter().map(|s| service(s, uptime)).collect(),
         halted: report
-            .halted
+            .stopped_by_operator
             .iter()
             .map(|(service, halt)| HaltedStatus { service: service.to_string(), since: halt.since.clone() })
             .collect(),

@@ -18,7 +18,7 @@ pub struct PlanDocument {
     pub stages: Vec<StageStatus>,
     /// The waits at the end that neither time nor an operator's order ends.
     pub waiting: Vec<WaitingStatus>,
-    /// Whether the forecast was cut because it is too long.
+    /// Whether the forecast was cut: it is too long, or the next plan breaks a safety rule.
     pub is_cut: bool,
 }
 

@@ -8,7 +8,7 @@ use super::print;
 use crate::host;
 use crate::wire::operator_api::access::{AuditView, ThingView};
 
-/// Most records that the server returns at once.
+/// Maximum number of records that the server returns at once.
 const MOST_OF_A_PAGE: usize = 1000;
 
 /// Records that are shown where no number is given.
@@ -38,7 +38,7 @@ pub(super) struct Audit {
     /// Only what was done before this time
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     until: Option<Moment>,
-    /// Most records to show, the newest first [default: 50; with --json all]
+    /// Maximum number of records to show, the newest first [default: 50; with --json all]
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
     /// Prints JSON, a record on each line

@@ -26,7 +26,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// As [`WITHIN`], for an import, whose file may be long.
 const IMPORTED_WITHIN: Duration = Duration::from_secs(180);
 
-/// Most bytes of one response. No page of a list is that long.
+/// Maximum number of bytes of one response. No page of a list is that long.
 const LONGEST: usize = 64 << 20;
 
 /// Address and token for a fleet server.
@@ -91,7 +91,7 @@ const REASON: HeaderName = HeaderName::from_static("cotter-reason");
 /// The header with the key of a change.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Most characters of a reason.
+/// Maximum number of characters of a reason.
 const LONGEST_REASON: usize = 500;
 
 /// Checks a reason as the server does.

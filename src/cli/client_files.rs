@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::client_error::ClientError;
 
-/// Most bytes of a file with certificates.
+/// Maximum number of bytes of a file with certificates.
 const LARGEST_AUTHORITY: u64 = 1 << 20;
 
 pub(super) fn read_authority(path: &Path) -> Result<Vec<u8>, ClientError> {

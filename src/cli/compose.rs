@@ -16,7 +16,7 @@ use crate::model::{ImageRef, Policy};
 use crate::project::{self, Build, Finding, Source};
 use crate::wire::compose_file::{self, ComposeFile};
 
-/// Most bytes of a compose file from the standard input.
+/// Maximum number of bytes of a compose file from the standard input.
 const LONGEST_INPUT: u64 = 1 << 20;
 
 /// Where the project is.

@@ -14,7 +14,7 @@ use super::print;
 use crate::project;
 use crate::wire::operator_api::{ChangeVariables, DeviceDetail, VariableView, VariablesChanged};
 
-/// Most bytes of a file of variables. The server accepts less.
+/// Maximum number of bytes of a file of variables. The server accepts less.
 const LARGEST: u64 = 256 * 1024;
 
 #[derive(Debug, Subcommand)]
@@ -25,7 +25,7 @@ pub(super) enum Verb {
     /// Sets variables: all of them, or none
     ///
     /// Of several levels, the device's service wins, then the device, then the fleet's service, then the fleet. A device
-    /// restarts only the services whose environment changes, and goes back if they do not run well.
+    /// restarts only the services whose environment changes, and rolls back if they do not run well.
     #[command(
         override_usage = "cotter env set [OPTIONS] <--fleet FLEET|--device DEVICE> [KEY=VALUE]...",
         after_help = "Examples: cotter env set --fleet greenhouse RATE=5 UNIT=lux\n          \

@@ -37,7 +37,7 @@ pub enum Exit {
     Preflight = 12,
     /// The cloud, the fleet server, or an image registry, does not answer.
     Unreachable = 20,
-    /// A rule of the fleet forbids it, devices do not support it, or there is no release to go back to.
+    /// A rule of the fleet forbids it, devices do not support it, or there is no release to roll back to.
     Refused = 21,
     /// The devices that were waited for are not done in time, and continue.
     TimedOut = 22,

@@ -75,22 +75,22 @@ struct Serve {
     /// How often devices poll, 1s to 24h [default: 60s]
     #[arg(long, env = "COTTER_FLEET_POLL_INTERVAL", value_name = "TIME")]
     poll_interval: Option<String>,
-    /// Most connections of devices at a time, 16 to 60000; some more are reserved for operators [default: 1024]
+    /// Maximum number of connections of devices at a time, 16 to 60000; some more are reserved for operators [default: 1024]
     #[arg(long, env = "COTTER_FLEET_CONNECTIONS", value_name = "NUMBER")]
     connections: Option<usize>,
-    /// Most records of the audit trail, 1000 to 10000000 [default: 100000]
+    /// Maximum number of records of the audit trail, 1000 to 10000000 [default: 100000]
     #[arg(long, env = "COTTER_FLEET_AUDIT_ENTRIES", value_name = "NUMBER")]
     audit_entries: Option<u64>,
     /// How long records of the audit trail are kept, 1day to 10years [default: 400days]
     #[arg(long, env = "COTTER_FLEET_AUDIT_TIME", value_name = "TIME")]
     audit_time: Option<String>,
-    /// Most releases of a fleet, 10 to 100000 [default: 1000]
+    /// Maximum number of releases of a fleet, 10 to 100000 [default: 1000]
     #[arg(long, env = "COTTER_FLEET_RELEASES_PER_FLEET", value_name = "NUMBER")]
     releases_per_fleet: Option<usize>,
-    /// Most memory that the releases of a fleet take, in MiB [default: 32]
+    /// Maximum memory that the releases of a fleet take, in MiB [default: 32]
     #[arg(long, env = "COTTER_FLEET_FLEET_RELEASES_MIB", value_name = "MIB")]
     fleet_releases_mib: Option<usize>,
-    /// Most memory that the releases of all fleets take, in MiB [default: 96]
+    /// Maximum memory that the releases of all fleets take, in MiB [default: 96]
     #[arg(long, env = "COTTER_FLEET_ALL_RELEASES_MIB", value_name = "MIB")]
     all_releases_mib: Option<usize>,
     /// The server's certificate and those of its chain, as PEM; read again after a renewal and on SIGHUP
@@ -117,7 +117,7 @@ struct Serve {
     /// Whose logs are taken: of devices that an operator asks for, of all (on), or of none (off) [default: asked]
     #[arg(long, env = "COTTER_FLEET_LOGS", value_name = "asked|on|off")]
     logs: Option<String>,
-    /// Most disk space for logs of devices, in MiB [default: 256]
+    /// Maximum disk space for logs of devices, in MiB [default: 256]
     #[arg(long, env = "COTTER_FLEET_LOGS_MIB", value_name = "MIB")]
     logs_mib: Option<u64>,
     /// Allows a --listen address that other machines can reach, although the server has no TLS; --allow-remote is
@@ -136,7 +136,7 @@ struct Serve {
     config: Option<PathBuf>,
 }
 
-/// Most worker threads. The server has one per processor, but `TasksMax=` of its unit limits all threads, including
+/// Maximum number of worker threads. The server has one per processor, but `TasksMax=` of its unit limits all threads, including
 /// those that write to the disk.
 const MOST_WORKERS: usize = 16;
 

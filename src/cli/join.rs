@@ -20,7 +20,7 @@ use crate::model::{Admission, Enrolment, Identity};
 use crate::store;
 use crate::wire::config_json;
 
-/// Most bytes that are read of a config.json. No real one is that long.
+/// Maximum number of bytes that are read of a config.json. No real one is that long.
 const LARGEST: u64 = 1 << 20;
 
 /// What a device does not do with a key of a cloud where it is registered.

@@ -23,7 +23,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// How long the target is waited for once the agent has polled.
 const FIRST_TARGET: Duration = Duration::from_secs(5);
 
-/// Most bytes of a file with certificates, or with a key.
+/// Maximum number of bytes of a file with certificates, or with a key.
 const LARGEST: u64 = 1 << 20;
 
 /// The options that go with the address of a cloud.

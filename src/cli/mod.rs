@@ -106,12 +106,12 @@ enum Verb {
     Agent(agent::Agent),
     /// Shows what this device should run, and what it runs
     ///
-    /// And what it waits for.
+    /// Also shows what it waits for.
     #[command(aliases = ["ps", "ls"], after_help = "Example: cotter status --watch")]
     Status(status::Status),
     /// Explains why this device does not run what it should
     ///
-    /// Shows each cause, since when it lasts, and what clears it.
+    /// Shows each cause, how long it has lasted, and what clears it.
     #[command(after_help = "Example: cotter explain web")]
     Explain(explain::Explain),
     /// Shows the agent's last 256 events, or follows them
@@ -155,19 +155,17 @@ enum Verb {
     /// Polls the cloud now, for what this device should run
     #[command(after_help = "Example: cotter update --wait")]
     Update(control::Update),
-    /// Tries again what failed, and a rejected release
-    ///
-    /// Whatever waits after failures is tried at once.
+    /// Retries failed steps at once, and a rejected release
     #[command(after_help = "Example: cotter retry")]
     Retry(control::OfApp),
-    /// Rejects the present release and goes back to the one before
+    /// Rejects the present release and rolls back to the one before
     ///
-    /// The release before it comes back without network.
+    /// That needs no network, except for services with the strategy `delete-then-download`.
     #[command(after_help = "Example: cotter rollback --app greenhouse")]
     Rollback(control::OfApp),
     /// Holds this device, so that nothing that runs is stopped
     ///
-    /// Until `cotter unhold`.
+    /// The hold lasts until `cotter unhold`.
     #[command(after_help = "Example: cotter hold --reason \"harvest until friday\"")]
     Hold(control::Hold),
     /// Ends the hold, so that updates continue
@@ -175,7 +173,7 @@ enum Verb {
     Unhold(control::Plain),
     /// Stops a service
     ///
-    /// Until `cotter start`, or a release that changes it.
+    /// It stays stopped until `cotter start`, or a release that changes it.
     #[command(after_help = "Example: cotter stop camera")]
     Stop(control::OfService),
     /// Starts a service that `cotter stop` has stopped
@@ -186,15 +184,13 @@ enum Verb {
     Restart(control::OfService),
     /// Removes volumes of an app with their content
     ///
-    /// Asks first. No other command ever removes a volume.
+    /// Asks first. No other command removes a named volume.
     #[command(after_help = "Example: cotter purge greenhouse data")]
     Purge(purge::Purge),
     /// Prints the completions for a shell
     #[command(after_help = "Example: cotter completion bash > /etc/bash_completion.d/cotter")]
     Completion(completion::Completion),
     /// Locks updates, so that none stops a container
-    ///
-    /// While a lock is in force, no update stops a container.
     #[command(subcommand)]
     Lock(lock::Verb),
     /// Manages the fleets of a fleet server
@@ -206,7 +202,7 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
-    /// Takes a release to a fleet in waves, and stops when it is bad
+    /// Gives a release to a fleet in waves, and stops if it is bad
     #[command(subcommand)]
     Rollout(rollout::Verb),
     /// Manages where a fleet server announces rollouts
@@ -219,8 +215,8 @@ enum Verb {
     ///
     /// Builds its images, pushes them to the fleet's registry, and creates a release of them.
     ///
-    /// Images are built by this machine's docker: with buildx if it is installed. If anything fails before the end, no
-    /// release is created.
+    /// Images are built by this machine's docker: with buildx if it is installed. If anything fails, no release is
+    /// created. With `--record-failure`, a failed release with the end of the build log is created.
     #[command(
         after_help = "Example: cotter push greenhouse --registry registry.example.com/lab --platform linux/arm64"
     )]
@@ -236,13 +232,14 @@ enum Verb {
     Audit(audit::Audit),
     /// Writes fleets, releases, devices and variables as JSON lines
     ///
-    /// One thing on each line, in a fixed order, for other programs and for `cotter import` at another fleet server.
-    /// Without keys, users and reports: a backup (`cotter-fleet backup`) has everything.
+    /// Each line has one thing, in a fixed order, for other programs and for `cotter import` at another fleet server.
+    /// An export has no keys, users and reports; a backup (`cotter-fleet backup`) has everything.
     #[command(after_help = "Example: cotter export fleet.jsonl")]
     Export(exchange::Export),
-    /// Creates what an export has and the fleet server lacks
+    /// Imports what the fleet server does not have yet
     ///
-    /// All of it, or nothing: a line that is wrong, or a thing that is on the server and differs, refuses the import.
+    /// Imports all lines, or none: a line that is wrong, or a thing that is on the server and differs, refuses the
+    /// import.
     #[command(after_help = "Example: cotter import fleet.jsonl --dry-run")]
     Import(exchange::Import),
     /// Prints names for completion, one on each line

@@ -28,7 +28,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "Fleets and releases, at a fleet server",
+        "On a fleet server",
         &[
             "push", "release", "device", "fleet", "rollout", "webhook", "env", "user", "token", "audit",
             "export", "import",
@@ -49,7 +49,10 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["fleet", "pin"], "cotter fleet pin greenhouse 3f1c2a9 --wait"),
     (&["fleet", "track-latest"], "cotter fleet track-latest greenhouse"),
     (&["fleet", "provisioning-key", "list"], "cotter fleet provisioning-key list greenhouse"),
-    (&["fleet", "provisioning-key", "revoke"], "cotter fleet provisioning-key revoke greenhouse 4"),
+    (
+        &["fleet", "provisioning-key", "revoke"],
+        "cotter fleet provisioning-key revoke greenhouse 3f1ab0c9d2e4",
+    ),
     (&["user", "add"], "cotter user add anna"),
     (&["user", "list"], "cotter user list"),
     (&["user", "disable"], "cotter user disable anna --reason \"has left\""),
@@ -81,8 +84,9 @@ const EXAMPLES: &[(&[&str], &str)] = &[
 const BEGIN: &str = "\
 Start here:
   on a device      cotter join https://fleet.example.com --fleet NAME --key -
+                   (`-` reads the key from standard input)
   at your desk     cotter push NAME, in the folder of a compose project
-  not updating?    cotter explain
+  no update?       cotter explain
 ";
 
 /// Adds the overview to the help of `cotter`, and examples to that of its commands.

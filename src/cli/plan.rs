@@ -51,7 +51,8 @@ fn show(document: &PlanDocument) -> anyhow::Result<()> {
     let end = document.waiting.iter().map(|w| ["end".to_owned(), "wait".to_owned(), waiting(w)]);
     rows.extend(end);
     if document.is_cut {
-        rows.push(["...".to_owned(), "more".to_owned(), "stages follow".to_owned()]);
+        let why = "the forecast ends here: it is too long, or the next plan breaks a safety rule";
+        rows.push(["...".to_owned(), "cut".to_owned(), why.to_owned()]);
     }
     let empty = "nothing to do: the device runs what it should, or has no target";
     print::table(["STAGE", "", "WHAT"], rows, empty)

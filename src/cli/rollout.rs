@@ -1,4 +1,4 @@
-//! `cotter rollout`: takes a release to a fleet in waves.
+//! `cotter rollout`: gives a release to a fleet in waves.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) enum Verb {
         after_help = "Example: cotter rollout plan greenhouse 3f1c2a9 --waves 'ring=canary, 10%, 100%'"
     )]
     Plan(Start),
-    /// Lists the rollouts of a fleet; without a fleet, those of all fleets that go on, and the last ones
+    /// Lists the rollouts of a fleet; without a fleet, the open rollouts of all fleets, and the last ones
     #[command(after_help = "Example: cotter rollout list greenhouse")]
     List(List),
     /// Shows the newest rollout of a fleet
@@ -35,7 +35,7 @@ pub(super) enum Verb {
     /// Follows a rollout until it is over, or waits for a person
     #[command(after_help = "Example: cotter rollout watch greenhouse --timeout 4h")]
     Watch(Watch),
-    /// Tells no further device until the rollout is resumed
+    /// Gives the release to no further device until the rollout is resumed
     #[command(after_help = "Example: cotter rollout pause greenhouse --reason \"looking at the logs\"")]
     Pause(OfFleet),
     /// Goes on with a rollout that was paused or halted; what has failed so far is not held against the release again
@@ -44,10 +44,10 @@ pub(super) enum Verb {
     /// Lets the wave begin that waits for a person, or with --without-webhook the one that waits for a webhook
     #[command(after_help = "Example: cotter rollout approve greenhouse --wave 2")]
     Approve(Approve),
-    /// Ends a rollout; devices get their fleet's target again
+    /// Ends a rollout; devices return to their fleet's target
     #[command(after_help = "Example: cotter rollout abort greenhouse --reason \"3f1c2a9 is replaced\"")]
     Abort(OfFleet),
-    /// Sends back all devices that have the release
+    /// Returns all devices that have the release to their fleet's target
     #[command(after_help = "Example: cotter rollout pull-back greenhouse --reason \"the valve stays open\"")]
     PullBack(OfFleet),
     /// Gives the release to the whole fleet at once, but not to halted segments

@@ -22,16 +22,16 @@ pub(super) struct DefinitionArgs {
     /// the last is 100%. 'approve' after a wave: a person must approve before the next one begins
     #[arg(long, value_name = "WAVES")]
     waves: Option<String>,
-    /// How long a wave is watched after enough of its devices have accepted the release [default: 30m]
+    /// How long to wait, before the next wave, after enough devices have accepted the release [default: 30m]
     #[arg(long, value_name = "TIME")]
     soak: Option<String>,
-    /// The share of a wave's reachable devices that must accept the release [default: 95%]
+    /// The share that is enough, of the reachable devices of all waves so far [default: 95%]
     #[arg(long, value_name = "SHARE")]
     advance: Option<String>,
-    /// Most devices that get the release in a time: 500/h, 20/min, 1000/d
+    /// The maximum number of devices that get the release in a time: 500/h, 20/min, 1000/d
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
-    /// Most devices that update at the same time
+    /// The maximum number of devices that update at the same time
     #[arg(long, value_name = "NUMBER")]
     at_once: Option<u32>,
     /// When devices may get the release: 'Mon-Fri 02:00-04:00 Europe/Zurich'; can be repeated
@@ -46,7 +46,7 @@ pub(super) struct DefinitionArgs {
     /// The failure rate that must be detected [default: 5%]
     #[arg(long, value_name = "SHARE")]
     detect: Option<String>,
-    /// Pauses after every wave that does not prove the release good
+    /// Pauses after a wave if a device has failed and the verdicts do not prove the release good
     #[arg(long)]
     strict: bool,
     /// Halts when so many devices have failed
@@ -55,7 +55,7 @@ pub(super) struct DefinitionArgs {
     /// Halts when more than this share of at least 20 devices has failed
     #[arg(long, value_name = "SHARE")]
     max_failure_rate: Option<String>,
-    /// After this time without a sign a device that was reachable before counts as failed [default: 1day]
+    /// After this time without contact, a device that was reachable before counts as failed [default: 1day]
     #[arg(long, value_name = "TIME")]
     silent_after: Option<String>,
     /// How long all devices are watched after the last wave [default: 1h]
@@ -113,7 +113,7 @@ impl DefinitionArgs {
     }
 }
 
-/// Most bytes of a file.
+/// Maximum number of bytes of a file.
 const LONGEST: u64 = 64 * 1024;
 
 fn read(path: &Path) -> anyhow::Result<Map<String, Value>> {

@@ -25,10 +25,10 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// Most bytes of a target that are read. The parser accepts 4 MiB and can name the size of a body in between.
+/// Maximum number of bytes of a target that are read. The parser accepts 4 MiB and can name the size of a body in between.
 const LONGEST_TARGET: usize = 8 << 20;
 
-/// Most bytes of any other answer.
+/// Maximum number of bytes of any other answer.
 const LONGEST_ANSWER: usize = 64 << 10;
 
 /// What an answer tells that no cloud gives.

@@ -1,12 +1,13 @@
-//! What the cloud has of this device, by the reports that it has taken, and so what the next report must have. Reads no
-//! clock.
+//! Remembers what the cloud knows of this device from the reports that it accepted, and computes what the next report must
+//! contain. Reads no clock.
 //!
-//! A balena API may take a report and not store it. It remembers for five minutes, of each image, the last status that it
-//! wrote, and does not write the same one again, although it has marked the image as deleted since, because a report did
-//! not name it (docs/dev/protocol.md, "Reports: rules for apps"). It writes progress at most every 30 s. So to such an API
+//! A balena API may accept a report and not store it (docs/dev/protocol.md, "Reports: rules for apps"). For five minutes it
+//! remembers the last status that it wrote for each image, and skips the same status. An image that a report does not name
+//! is marked as deleted. If the next report names it again with the same status, the API skips that, and the image stays
+//! deleted. It writes progress once in 30 s. So, for such an API,
 //!
 //! - an image that the last report did not name is reported with a progress of 100, which is always written;
-//! - all apps are reported again once that memory is over, if nothing else was reported of them meanwhile;
+//! - all apps are reported again after these five minutes, if no other report about them was sent meanwhile;
 //! - once a day everything is reported, for a device that was moved to another fleet and back, or an API that was restored.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,18 +31,18 @@ pub struct Repeats {
 }
 
 impl Default for Repeats {
-    /// The API's memory is 300 s by default. balena's supervisor reports metrics every 300 s at most.
+    /// The API remembers for 300 s by default. balena's supervisor reports metrics at intervals of 300 s or more.
     fn default() -> Self {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         Self { apps: Duration::from_secs(330), all: minutes(24 * 60), sample: minutes(5) }
     }
 }
 
-/// What the cloud has.
+/// What the cloud knows from accepted reports, and when parts of it are sent again.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct SentReports {
     report: DeviceReport,
-    /// The images in the last `apps` that the cloud took.
+    /// The images in the last `apps` that the cloud accepted.
     images: BTreeSet<String>,
     /// When `apps` is due again.
     apps_due: Option<Instant>,
@@ -51,9 +52,9 @@ pub(super) struct Known {
     sample_due: Option<Instant>,
 }
 
-impl Known {
-    /// Returns when something is due although nothing has happened. Nothing ever is for our own fleet server, which stores
-    /// what it takes and gets no metrics.
+impl SentReports {
+    /// Returns when a repeat or a sample is due, even if nothing changes until then. For our own fleet server there is none,
+    /// because it stores each report that it accepts and gets no samples.
     pub(super) fn due(&self) -> Option<Instant> {
         [self.apps_due, self.all_due, self.sample_due].into_iter().flatten().min()
     }
@@ -63,13 +64,14 @@ impl Known {
         self.sample_due.is_none_or(|due| due <= now)
     }
 
-    /// Sets the time of the next sample, after one was taken.
+    /// Sets the time of the next sample. Called when a sample is about to be taken.
     pub(super) fn sampled(&mut self, now: Instant, repeats: &Repeats) {
         self.sample_due = Some(now + repeats.sample);
     }
 
-    /// Returns the fields of `full` that the cloud may not have. `repeats` is set for a balena API.
-    pub(super) fn news(
+    /// Returns the next report: the fields of `full` that the cloud may not have. For a balena API (`repeats` is set), also
+    /// repeats what is due, moves those due times, and gives each image that the last report did not name a progress of 100.
+    pub(super) fn next_report(
         &mut self,
         full: &DeviceReport,
         now: Instant,
@@ -82,7 +84,7 @@ impl Known {
         let mut news = difference(full, &self.report);
         if is_past(self.apps_due) {
             news.apps.clone_from(&full.apps);
-            // What is not certain now is repeated later.
+            // If this device has no apps to report now, the repeat is postponed.
             self.apps_due = self.apps_due.filter(|_| full.apps.is_some()).or(repeats.map(|it| now + it.apps));
         }
         if repeats.is_some() {
@@ -97,7 +99,7 @@ impl Known {
         news
     }
 
-    /// Remembers that the cloud took `sent`, which is what it did not have of `full`.
+    /// Remembers that the cloud accepted the report `sent`, so that it now knows everything in `full`.
     pub(super) fn took(
         &mut self,
         full: DeviceReport,
@@ -113,7 +115,7 @@ impl Known {
             self.apps_due = repeats.filter(|_| !is_repeat).map(|repeats| now + repeats.apps);
         }
         match repeats {
-            // Only now it is known that this cloud gets samples.
+            // The first accepted report shows that this cloud is a balena API, which gets samples.
             Some(repeats) => {
                 self.all_due = self.all_due.or(Some(now + repeats.all));
                 self.sample_due = self.sample_due.or(Some(now));
@@ -122,7 +124,7 @@ impl Known {
         }
         let mut device: BTreeMap<String, Value> = std::mem::take(&mut self.report.device);
         device.extend(sent.device.clone());
-        // What a report leaves out the cloud keeps.
+        // The cloud keeps its value for a field that a report leaves out.
         let apps = full.apps.or_else(|| self.report.apps.take());
         self.report = DeviceReport { device, apps, ..full };
     }
@@ -174,52 +176,55 @@ mod tests {
 
     #[test]
     fn an_image_that_was_away_is_reported_so_that_it_is_written_and_all_once_more() {
-        let (mut known, begin) = (Known::default(), Instant::now());
+        let (mut reports, begin) = (SentReports::default(), Instant::now());
         let repeats = Repeats { sample: Duration::from_secs(1 << 20), ..Repeats::default() };
         let both = report(&json!({ "apps": apps(&["db", "web"]) }));
-        let sent = known.news(&both, begin, Some(&repeats));
+        let sent = reports.next_report(&both, begin, Some(&repeats));
         let named = |one: Option<i64>, other: Option<i64>| {
             Some(vec![("db".to_owned(), one), ("web".to_owned(), other)])
         };
         assert_eq!(progress(&sent), named(Some(100), Some(100)), "the API may know them from before");
-        known.took(both.clone(), &sent, begin, Some(&repeats));
-        assert_eq!(known.news(&both, begin, Some(&repeats)), DeviceReport::default());
-        assert_eq!(known.due(), Some(begin), "a sample");
-        assert!(known.is_sample_due(begin));
-        known.sampled(begin, &repeats);
-        assert!(!known.is_sample_due(begin));
+        reports.took(both.clone(), &sent, begin, Some(&repeats));
+        assert_eq!(reports.next_report(&both, begin, Some(&repeats)), DeviceReport::default());
+        assert_eq!(reports.due(), Some(begin), "a sample");
+        assert!(reports.is_sample_due(begin));
+        reports.sampled(begin, &repeats);
+        assert!(!reports.is_sample_due(begin));
 
         let one = report(&json!({ "apps": apps(&["web"]) }));
-        let sent = known.news(&one, begin, Some(&repeats));
-        known.took(one, &sent, begin, Some(&repeats));
-        let sent = known.news(&both, begin, Some(&repeats));
+        let sent = reports.next_report(&one, begin, Some(&repeats));
+        reports.took(one, &sent, begin, Some(&repeats));
+        let sent = reports.next_report(&both, begin, Some(&repeats));
         assert_eq!(progress(&sent), named(Some(100), None), "db was away");
-        known.took(both.clone(), &sent, begin, Some(&repeats));
+        reports.took(both.clone(), &sent, begin, Some(&repeats));
 
-        assert_eq!(known.due(), Some(begin + repeats.apps));
-        assert_eq!(known.news(&both, begin + repeats.apps / 2, Some(&repeats)), DeviceReport::default());
+        assert_eq!(reports.due(), Some(begin + repeats.apps));
+        assert_eq!(
+            reports.next_report(&both, begin + repeats.apps / 2, Some(&repeats)),
+            DeviceReport::default()
+        );
         let later = begin + repeats.apps;
-        let sent = known.news(&both, later, Some(&repeats));
+        let sent = reports.next_report(&both, later, Some(&repeats));
         assert_eq!(progress(&sent), named(None, None));
-        known.took(both.clone(), &sent, later, Some(&repeats));
-        assert_eq!(known.due(), Some(begin + repeats.all), "then it is quiet");
-        let sent = known.news(&both, begin + repeats.all, Some(&repeats));
+        reports.took(both.clone(), &sent, later, Some(&repeats));
+        assert_eq!(reports.due(), Some(begin + repeats.all), "then it is quiet");
+        let sent = reports.next_report(&both, begin + repeats.all, Some(&repeats));
         assert_eq!(progress(&sent), named(Some(100), Some(100)));
     }
 
     #[test]
     fn our_own_server_gets_nothing_twice() {
-        let (mut known, begin) = (Known::default(), Instant::now());
+        let (mut reports, begin) = (SentReports::default(), Instant::now());
         let both = report(&json!({ "apps": apps(&["db", "web"]) }));
-        let sent = known.news(&both, begin, None);
+        let sent = reports.next_report(&both, begin, None);
         assert_eq!(sent, both);
-        known.took(both, &sent, begin, None);
-        assert_eq!(known.due(), None);
+        reports.took(both, &sent, begin, None);
+        assert_eq!(reports.due(), None);
     }
 
     #[test]
     fn a_number_that_moves_a_little_is_no_news() {
-        let (mut known, begin, repeats) = (Known::default(), Instant::now(), Repeats::default());
+        let (mut reports, begin, repeats) = (SentReports::default(), Instant::now(), Repeats::default());
         for (usage, temp, memory, total, sent) in [
             (
                 19,
@@ -234,9 +239,9 @@ mod tests {
         ] {
             let full = json!({ "cpu_usage": usage, "cpu_temp": temp, "memory_usage": memory, "memory_total": total });
             let full = report(&full);
-            let news = known.news(&full, begin, Some(&repeats));
+            let news = reports.next_report(&full, begin, Some(&repeats));
             assert_eq!(serde_json::to_value(&news).unwrap(), sent);
-            known.took(full, &news, begin, Some(&repeats));
+            reports.took(full, &news, begin, Some(&repeats));
         }
     }
 }

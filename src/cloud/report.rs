@@ -19,7 +19,7 @@ use crate::wire::report_v3::DeviceReport;
 use super::answers::Taken;
 use super::client::Client;
 use super::error::CloudError;
-use super::known::{Known, Repeats};
+use super::known::{Repeats, SentReports};
 use super::retry::Retry;
 
 /// Reads this device.
@@ -57,7 +57,7 @@ impl Reporter {
     /// what a balena API may not have stored. When `stop` is cancelled, tries to send a last report, for at most `gap`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::up_to(self.longest_wait);
-        let mut known = Known::default();
+        let mut reports = SentReports::default();
         let mut not_before = Instant::now();
         self.report.mark_changed();
         loop {
@@ -69,7 +69,7 @@ impl Reporter {
                     changed.is_ok()
                 }
                 // Not earlier, so that a change in the meantime is noticed above.
-                () = until(known.due().map(|due| due.max(not_before))) => true,
+                () = until(reports.due().map(|due| due.max(not_before))) => true,
             };
             if !is_open {
                 return;
@@ -82,7 +82,7 @@ impl Reporter {
             let sent = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                sent = self.send_changes(&mut known) => sent,
+                sent = self.send_changes(&mut reports) => sent,
             };
             not_before = Instant::now() + self.outcome(sent, &mut retry);
         }
@@ -90,8 +90,8 @@ impl Reporter {
         // last report changes nothing.
         let gap = self.gap;
         let last = async {
-            self.send_changes(&mut known).await?;
-            self.send_changes(&mut known).await
+            self.send_changes(&mut reports).await?;
+            self.send_changes(&mut reports).await
         };
         let _ = tokio::time::timeout(gap, last).await;
     }
@@ -128,20 +128,20 @@ impl Reporter {
 
     /// Sends what the cloud may not have. A 401 may mean only that a release in the report was deleted there, so the report
     /// is then sent once more with only the target release.
-    async fn send_changes(&mut self, known: &mut Known) -> Result<(), CloudError> {
+    async fn send_changes(&mut self, reports: &mut SentReports) -> Result<(), CloudError> {
         let (current, now) = (self.report.borrow_and_update().clone(), Instant::now());
         if !current.has_target {
             return Ok(());
         }
         let mut full = report::render(&current);
-        full.device = self.device(&current, known, now);
+        full.device = self.device(&current, reports, now);
         full.account = (self.takes_accounts == Some(true)).then(|| {
             let metrics = (self.metrics)().map(|address| address.to_string());
             let moving = self.cloud.borrow().moving.as_ref().map(Moving::from);
             Account { metrics, moving, ..Account::new(&current, self.lines) }.bounded()
         });
         let repeats = Some(&self.repeats).filter(|_| self.takes_accounts == Some(false));
-        let news = known.news(&full, now, repeats);
+        let news = reports.next_report(&full, now, repeats);
         if news == DeviceReport::default() {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Reporter {
             other => (other?, news),
         };
         let repeats = (!taken.takes_accounts).then_some(&self.repeats);
-        known.took(full, &sent, now, repeats);
+        reports.took(full, &sent, now, repeats);
         // The first answer says whether the cloud takes accounts. If it does, it gets one now.
         let took_accounts = self.takes_accounts.replace(taken.takes_accounts) == Some(true);
         if taken.takes_accounts != took_accounts {
@@ -167,13 +167,18 @@ impl Reporter {
     }
 
     /// Reads what the device is, for a balena API, and how loaded it is, unless its user does not want that.
-    fn device(&mut self, current: &Report, known: &mut Known, now: Instant) -> BTreeMap<String, Value> {
+    fn device(
+        &mut self,
+        current: &Report,
+        reports: &mut SentReports,
+        now: Instant,
+    ) -> BTreeMap<String, Value> {
         if self.takes_accounts != Some(false) {
             return BTreeMap::new();
         }
-        let is_sampled = known.is_sample_due(now);
+        let is_sampled = reports.is_sample_due(now);
         if is_sampled {
-            known.sampled(now, &self.repeats);
+            reports.sampled(now, &self.repeats);
         }
         let mut fields = report::hardware(&(self.hardware)(), env!("CARGO_PKG_VERSION"));
         if current.delivered.as_ref().is_some_and(|delivered| !delivered.target.has_metrics) {

@@ -10,7 +10,7 @@ use super::sources::RawCloud;
 use super::{CloudConfig, ConfigError, Joining, MoveTo, count, duration};
 use crate::model::{DeviceUuid, FleetRef, parse_tags};
 
-/// Most bytes of a file with certificates.
+/// Maximum number of bytes of a file with certificates.
 const LARGEST_AUTHORITY: u64 = 1 << 20;
 
 pub(super) fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {

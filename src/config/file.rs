@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// Most bytes of a settings file.
+/// Maximum number of bytes of a settings file.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// The customary name of a file with nothing in it.

@@ -25,7 +25,7 @@ const GAP: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// Most requests of services to read tags at a time. Each may send two to the cloud.
+/// Maximum number of requests of services to read tags at a time. Each may send two to the cloud.
 const MOST_READS: usize = 4;
 
 type Tags = BTreeMap<String, String>;

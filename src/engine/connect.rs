@@ -26,7 +26,7 @@ const STREAMS: [&str; 3] = ["/events", "/images/create", "/logs"];
 /// How long a call waits for the kept connection before it opens its own.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// Most bytes of a log that are read ahead.
+/// Maximum number of bytes of a log that are read ahead.
 const LOG_BUFFER: usize = 32 << 10;
 
 /// A socket, with the connection that is kept.

@@ -12,10 +12,10 @@ use super::record::AUDIT;
 /// The table of the audit trail, by number.
 pub(super) const AUDIT_TRAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
-/// Most records that are read for one page. A page of a rare choice may end early, and the next one goes on.
+/// Maximum number of records that are read for one page. A page of a rare choice may end early, and the next one goes on.
 const MOST_READ: usize = 20_000;
 
-/// Most bytes of the records of one page, but for the last one of them.
+/// Maximum number of bytes of the records of one page, but for the last one of them.
 const MOST_BYTES: usize = 1 << 20;
 
 /// The audit trail on disk.

@@ -16,7 +16,7 @@ use super::secret::hex;
 /// What the first line says.
 const KIND: &str = "cotter-fleet backup";
 
-/// Most bytes of a line. The largest record of a new server is that of a fleet with 5,000 services, which has less than 2 MiB.
+/// Maximum number of bytes of a line. The largest record of a new server is that of a fleet with 5,000 services, which has less than 2 MiB.
 /// Older versions had no such limit.
 const LONGEST_LINE: u64 = 64 << 20;
 

@@ -15,7 +15,7 @@ use crate::ownership::User;
 /// How often the files are checked for a renewal.
 const CHECK: Duration = Duration::from_secs(10);
 
-/// Most bytes of each file.
+/// Maximum number of bytes of each file.
 const LARGEST: u64 = 1 << 20;
 
 /// The files with the certificate and its key.

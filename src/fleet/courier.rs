@@ -15,10 +15,10 @@ use crate::model::text::shortened;
 /// Longest time of a request, from connecting to the end of its answer. Less than [`super::policy::CLAIM`].
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Most bytes of an answer to a question.
+/// Maximum number of bytes of an answer to a question.
 const LONGEST_ANSWER: usize = 16 * 1024;
 
-/// Most characters of a reason that an answer gives.
+/// Maximum number of characters of a reason that an answer gives.
 const LONGEST_WHY: usize = 200;
 
 /// The way to the webhooks. Cheap to clone.

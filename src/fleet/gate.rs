@@ -25,7 +25,7 @@ const USED_FILE: &str = "tokens-used";
 /// The line in that file with the time since when uses are known. It is no hash.
 const SINCE: &str = "since";
 
-/// Most requests in progress of a token, of one of an admin, and of all tokens that are not of admins. A client that does not
+/// Maximum number of requests in progress of a token, of one of an admin, and of all tokens that are not of admins. A client that does not
 /// read its answers holds their places, and admins must find one to end its token.
 const OF_A_TOKEN: usize = 8;
 const OF_AN_ADMIN: usize = 16;

@@ -39,7 +39,7 @@ impl Default for Live {
     }
 }
 
-/// Most reports of one device in progress: a second one, because the device may have lost the connection of the first.
+/// Maximum number of reports of one device in progress: a second one, because the device may have lost the connection of the first.
 const REPORTS: usize = 2;
 
 /// The time of the last poll of a device.

@@ -78,7 +78,7 @@ const LOG_DROPPED: Family = (
 const LOG_STREAMS: Family =
     ("cotter_fleet_log_streams", Gauge, "Devices that upload their logs to this server now.");
 
-/// Most releases, and most versions of agents, of one fleet that have a sample of their own: those with the most devices. The
+/// Maximum number of releases, and of versions of agents, of one fleet that have a sample of their own: those with the most devices. The
 /// devices of all others are in one sample, so that neither many releases nor devices that report any text make many series.
 const MOST_OF_A_FLEET: usize = 20;
 

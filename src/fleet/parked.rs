@@ -99,7 +99,7 @@ impl Parked {
                 Change::PutFleet(fleet) => room.wake_fleet(fleet.number),
                 Change::DropFleet(fleet) => room.wake_fleet(*fleet),
                 // It may be over, or pulled back.
-                Change::PutRollout(rollout) if !rollout.phase.is_exposing() => {
+                Change::PutRollout(rollout) if !rollout.phase.keeps_release() => {
                     room.wake_fleet(rollout.fleet);
                 }
                 Change::PutMember(uuid, _) => room.wake(uuid),

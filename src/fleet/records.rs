@@ -64,7 +64,7 @@ pub(super) struct Records {
     _lock: FolderLock,
 }
 
-/// Most registrations with one provisioning key in progress. A body that arrives slowly holds a place of the devices.
+/// Maximum number of registrations with one provisioning key in progress. A body that arrives slowly holds a place of the devices.
 const REGISTRATIONS: usize = 8;
 
 /// How often servers tell each other when devices have polled.

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 /// How long a repetition is recognised.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// Most bytes of an answer that is kept.
+/// Maximum number of bytes of an answer that is kept.
 pub(super) const LONGEST_ANSWER: usize = 256 * 1024;
 
-/// Most requests that are remembered, and most bytes of all of them: those before are forgotten first.
+/// Maximum number of requests that are remembered, and of bytes of all of them: those before are forgotten first.
 const MOST: usize = 10_000;
 const LARGEST: usize = 8 << 20;
 
-/// Most requests that are forgotten for a new one. Those that are too old go a few at a time.
+/// Maximum number of requests that are forgotten for a new one. Those that are too old go a few at a time.
 const MOST_FORGOTTEN: usize = 1000;
 
 /// A request that has changed something.

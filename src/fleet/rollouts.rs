@@ -1,4 +1,5 @@
-//! Runs the rollouts of all fleets: now and then each of them looks at its devices, and what it decides is stored.
+//! Runs the rollouts of all fleets. At intervals of a second or more, makes the next decision of each open rollout from its
+//! devices' reports, and stores it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,21 +12,22 @@ use super::access::{By, Entry, MOST_THINGS, Outcome};
 use super::clock;
 use super::policy::{Change, Device, World};
 use super::records::{ActError, Records};
-use super::rollout::{self, Decision, Member, Outside, Phase, Rollout, Stands, Subject};
+use super::rollout::{self, Conditions, Decision, ExposedDevice, Phase, Rollout, Stands, Subject};
 use super::standing::{self, Contact};
 use crate::host;
 use crate::model::{DeviceUuid, WindowState};
 
-/// The shortest pause between two decisions.
+/// The shortest pause between two rounds of decisions.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The pause is at least so many times as long as the decisions took, so that large fleets do not fill a processor.
+/// After each round, the pause is at least this many times as long as the round took, so decisions use less than 5 % of one
+/// processor.
 const PAUSES: u32 = 20;
 
 /// The name in the audit trail for acts of a rollout itself.
 pub(super) const ACTOR: &str = "rollout";
 
-/// A device as its rollout sees it.
+/// What one decision needs to know of a device.
 struct Seen<'a> {
     device: &'a Device,
     stands: Stands,
@@ -35,11 +37,11 @@ struct Seen<'a> {
     barriers_passed: usize,
 }
 
-/// Most devices that one decision exposes, or whose verdict it changes. The next ones follow in the next decision, so that
-/// other acts come between.
+/// The maximum number of devices that one decision exposes, or whose verdict it changes. The next ones follow in the next
+/// decision, so that other acts can run between the two.
 const AT_ONCE: usize = 5_000;
 
-/// The devices of one fleet as its rollout sees them.
+/// The devices of one fleet, as the input of a decision.
 pub(super) struct Sighted<'a> {
     world: &'a World,
     /// Number of the rollout.
@@ -48,7 +50,8 @@ pub(super) struct Sighted<'a> {
 }
 
 impl<'a> Sighted<'a> {
-    /// `contact` returns a device's last contact, and whether it is recent.
+    /// `contact` returns the time of a device's last contact, and whether that was recent and its last report is about its
+    /// present target.
     pub(super) fn new(
         world: &'a World,
         rollout: &Rollout,
@@ -96,27 +99,34 @@ impl<'a> Sighted<'a> {
     fn decide(&self, rollout: &Rollout, listening_since: Timestamp, now: Timestamp) -> Decision<'_> {
         let windows = &rollout.definition.windows;
         let is_open = |state: WindowState| matches!(state, WindowState::Open);
-        let outside = Outside {
+        let conditions = Conditions {
             now,
             listening_since,
             is_in_window: windows.is_empty()
                 || windows.iter().any(|window| is_open(host::window(window, now))),
             is_release_valid: self.world.may_be_rolled_out(rollout.release),
         };
-        rollout::decide(rollout, self.subjects(), outside)
+        rollout::decide(rollout, self.subjects(), conditions)
     }
 }
 
-/// Returns what the rollout with this number has noted of a device.
-fn member<'a>(world: &'a World, rollout: u64, device: &Device) -> Option<&'a Member> {
+/// Returns the record of a device that the rollout with this number has exposed.
+fn member<'a>(world: &'a World, rollout: u64, device: &Device) -> Option<&'a ExposedDevice> {
     world.membership(device).filter(|(of, _)| of.number == rollout).map(|(_, member)| member)
 }
 
+/// The next change of a rollout, computed on a snapshot of the records.
+enum Next {
+    /// The fleet has got another target, which ends its rollout.
+    Ended,
+    Decided(Box<Decided>),
+}
+
 /// A decision that is to be stored.
-struct Next {
+struct Decided {
     before: Arc<Rollout>,
     after: Rollout,
-    members: Vec<(DeviceUuid, Member)>,
+    members: Vec<(DeviceUuid, ExposedDevice)>,
     is_release_valid: bool,
 }
 
@@ -132,7 +142,7 @@ pub(super) async fn keep_up(records: &Arc<Records>) -> Infallible {
         // A server that is paused changes nothing of what devices run.
         for fleet in open.into_iter().filter(|_| !records.is_paused()) {
             if let Err(error) = advance(records, fleet, listening_since).await {
-                tracing::warn!(fleet, %error, "the rollout of a fleet cannot go on now");
+                tracing::warn!(fleet, %error, "a decision of a rollout could not be stored; the next attempt follows soon");
             }
         }
         tokio::time::sleep(PAUSE.max(begun.elapsed() * PAUSES)).await;
@@ -141,18 +151,18 @@ pub(super) async fn keep_up(records: &Arc<Records>) -> Infallible {
 
 /// Makes the next decision of the rollout of a fleet on a snapshot, and stores it if the rollout is still the same.
 async fn advance(records: &Arc<Records>, fleet: u64, listening_since: Timestamp) -> Result<(), ActError> {
-    let looking = Arc::clone(records);
+    let read = Arc::clone(records);
     let next = tokio::task::spawn_blocking(move || {
         let begun = Instant::now();
-        let world = looking.world();
-        let next = next(&world, fleet, listening_since, |device| looking.last_seen(&world, device));
-        looking.work().decided(begun.elapsed());
+        let world = read.world();
+        let next = decide_next(&world, fleet, listening_since, |device| read.last_seen(&world, device));
+        read.work().decided(begun.elapsed());
         next
     });
     let Some(next) = next.await.map_err(|_| ActError::Stopping)? else { return Ok(()) };
     let act = move |world: &World| {
         let now = clock::now();
-        let (mut changes, news) = stored(world, fleet, next, now);
+        let (mut changes, news) = changes_of(world, fleet, next, now);
         let messages = world.announcements(&changes, now);
         changes.extend(messages);
         Ok((news, changes))
@@ -168,8 +178,8 @@ async fn advance(records: &Arc<Records>, fleet: u64, listening_since: Timestamp)
     Ok(())
 }
 
-/// Returns the next decision; `None` if it changes nothing.
-fn next(
+/// Returns the next change of the rollout of a fleet; `None` if there is none.
+fn decide_next(
     world: &World,
     fleet: u64,
     listening_since: Timestamp,
@@ -179,8 +189,7 @@ fn next(
     let now = clock::now();
     let is_release_valid = world.may_be_rolled_out(before.release);
     if world.ended_by_target(before, now).is_some() {
-        let (before, after) = (Arc::clone(before), before.as_ref().clone());
-        return Some(Next { before, after, members: Vec::new(), is_release_valid });
+        return Some(Next::Ended);
     }
     let sighted = Sighted::new(world, before, contact);
     let decision = sighted.decide(before, listening_since, now);
@@ -188,29 +197,28 @@ fn next(
     let members: Vec<_> =
         members.filter_map(|(uuid, member)| Some((DeviceUuid::parse(uuid).ok()?, member))).collect();
     let is_same = members.is_empty() && decision.rollout == **before;
-    (!is_same).then(|| Next {
-        before: Arc::clone(before),
-        after: decision.rollout,
-        members,
-        is_release_valid,
+    (!is_same).then(|| {
+        let (before, after) = (Arc::clone(before), decision.rollout);
+        Next::Decided(Box::new(Decided { before, after, members, is_release_valid }))
     })
 }
 
-/// Returns the changes of a decision. No changes, if the rollout or its release was changed since: the next decision comes
-/// soon.
-fn stored(world: &World, fleet: u64, next: Next, now: Timestamp) -> (Vec<Change>, Option<News>) {
+/// Returns the changes that store a decision. If the fleet has another target by now, returns those that end the rollout. If
+/// the rollout or its release has changed since the decision, returns none, and the next decision follows soon.
+fn changes_of(world: &World, fleet: u64, next: Next, now: Timestamp) -> (Vec<Change>, Option<News>) {
     let Some(open) = world.open_rollout(fleet) else { return (Vec::new(), None) };
     if let Some(ended) = world.ended_by_target(open, now) {
-        return recorded(world, open, vec![ended], now);
+        return with_audit_entry(world, open, vec![ended], now);
     }
-    let Next { before, after, members, is_release_valid } = next;
+    let Next::Decided(decided) = next else { return (Vec::new(), None) };
+    let Decided { before, after, members, is_release_valid } = *decided;
     if *open != before || world.may_be_rolled_out(open.release) != is_release_valid {
         return (Vec::new(), None);
     }
-    recorded(world, open, world.put_decision(after, members, now), now)
+    with_audit_entry(world, open, world.changes_for_decision(after, members, now), now)
 }
 
-/// What a decision has changed, for people.
+/// What a decision has changed, as text for the log and the audit trail.
 struct News {
     rollout: u64,
     /// Commit.
@@ -220,8 +228,9 @@ struct News {
     is_good: bool,
 }
 
-/// Adds a record of the audit trail if the rollout has another phase or wave now.
-fn recorded(
+/// Adds an audit entry if the rollout's phase or wave has changed, or a segment was halted. Returns the changes, and the
+/// news for the log.
+fn with_audit_entry(
     world: &World,
     before: &Rollout,
     mut changes: Vec<Change>,

@@ -69,7 +69,7 @@ pub struct Server {
     limits: Limits,
     records: Arc<Records>,
     gate: Arc<Gate>,
-    /// Most records of the audit trail, and how long they are kept.
+    /// Maximum number of records of the audit trail, and how long they are kept.
     audit: (u64, Duration),
     shared: Option<SharedSightings>,
     renewal: Option<Renewal>,

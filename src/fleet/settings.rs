@@ -48,9 +48,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Time between polls that devices get with their target; whole milliseconds.
     pub poll_interval: Duration,
-    /// Most connections of devices at a time.
+    /// Maximum number of connections of devices at a time.
     pub connections: usize,
-    /// Most records of the audit trail.
+    /// Maximum number of records of the audit trail.
     pub audit_entries: u64,
     /// How long records of the audit trail are kept.
     pub audit_time: Duration,
@@ -68,7 +68,7 @@ pub struct Config {
     pub store_password_file: Option<PathBuf>,
     /// Whose logs are taken.
     pub logs: LogMode,
-    /// Most bytes of the files with logs of devices.
+    /// Maximum number of bytes of the files with logs of devices.
     pub log_bytes: u64,
 }
 

@@ -27,7 +27,7 @@ use super::store_error::{FILE, StoreError, io_error};
 /// The only table: records by `kind/id`.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 
-/// Most memory that redb uses for pages.
+/// Maximum memory that redb uses for pages.
 const CACHE: usize = 16 << 20;
 
 /// The open store. Only one process can open it.

@@ -19,7 +19,7 @@ use std::str::FromStr;
 use crate::model::text::is_one_line;
 use crate::model::{TAG_KEY_ACCEPTS, is_tag_key};
 
-/// Most characters of a filter.
+/// Maximum number of characters of a filter.
 const LONGEST: usize = 4096;
 
 /// A parsed filter. `Display` writes it in its simplest form.

@@ -15,10 +15,10 @@ use super::policy::{Device, Fleet, Release, VariableDigest, VariableLevels, Worl
 use super::render::{self, Frame, RenderedApp};
 use crate::model::DeviceUuid;
 
-/// Most JSON of recent apps that is kept, in bytes.
+/// Maximum size of the JSON of recent apps that is kept, in bytes.
 const KEPT: usize = 16 << 20;
 
-/// Most apps whose hashes are known: more than there are devices, because each may have variables of its own. Each one takes
+/// Maximum number of apps whose hashes are known: more than there are devices, because each may have variables of its own. Each one takes
 /// about 300 bytes.
 const MOST_KNOWN: usize = 200_000;
 

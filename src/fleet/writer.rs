@@ -79,12 +79,12 @@ impl Work {
             if ends_with_a_read {
                 tracing::error!(
                     error = why,
-                    "the database is lost: polls are answered from memory, and acts are refused until it is back"
+                    "the database is lost: polls are answered from memory, and changes are refused until it is back"
                 );
             } else {
                 tracing::error!(
                     error = why,
-                    "the database does not take acts: polls are answered, and acts are refused until one was written"
+                    "the database accepts no changes: polls are answered, and changes are refused until one was written"
                 );
             }
         }
@@ -92,7 +92,7 @@ impl Work {
     }
 }
 
-/// Most acts of devices in one group. It bounds how long an operator waits for a group that has begun.
+/// Maximum number of acts of devices in one group. It bounds how long an operator waits for a group that has begun.
 const GROUP: usize = 1024;
 
 /// Why an act failed.

@@ -19,7 +19,7 @@ const SLACK: SignedDuration = SignedDuration::from_secs(60);
 /// The folder of the time zone database.
 const ZONES: &str = "/usr/share/zoneinfo";
 
-/// Most bytes of a zone file. No file of the database is that long.
+/// Maximum number of bytes of a zone file. No file of the database is that long.
 const LARGEST_ZONE: u64 = 1 << 20;
 
 /// Days in which the next opening is searched: two weeks, because the change to summer time can skip the window of one

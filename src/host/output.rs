@@ -8,13 +8,13 @@ use futures_util::stream::{self, BoxStream};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout, Command};
 
-/// Most bytes of a piece.
+/// Maximum number of bytes of a piece.
 const PIECE: usize = 16 << 10;
 
 /// How long the first output is waited for, so that a program that fails at once can say why.
 const TO_BEGIN: Duration = Duration::from_millis(500);
 
-/// Most bytes that are read of an error.
+/// Maximum number of bytes that are read of an error.
 const MOST_SAID: u64 = 4096;
 
 /// Runs a program, and returns its output, piece by piece. Dropping the stream ends the program.

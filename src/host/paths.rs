@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::model::is_at_or_below;
 
-/// Most links in one path; the kernel has the same limit.
+/// Maximum number of links in one path; the kernel has the same limit.
 const MOST_LINKS: usize = 40;
 
 /// This process's mounts (proc_pid_mountinfo(5)).

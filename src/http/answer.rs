@@ -9,7 +9,7 @@ use reqwest::{Response, StatusCode};
 
 use super::{Failure, failed};
 
-/// Most bytes that are read of an error answer.
+/// Maximum number of bytes that are read of an error answer.
 const WORDS: usize = 4 * 1024;
 
 /// The shortest and the longest `Retry-After` that is respected.

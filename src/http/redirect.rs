@@ -19,7 +19,7 @@ pub enum Follow {
     Anywhere,
 }
 
-/// Most redirects to follow.
+/// Maximum number of redirects to follow.
 const MOST: usize = 5;
 
 /// Returns the location to which an answer redirects, as text.

@@ -17,7 +17,7 @@ use super::tls::{Tls, TlsStream};
 /// megabytes, and count as memory of the unit.
 const RECEIVED: u32 = 32 << 10;
 const SENT: u32 = 64 << 10;
-/// Most connections that wait in the kernel to be accepted.
+/// Maximum number of connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
 
 /// Accepts connections. One type for all kinds of sockets, because a generic server would be 20 KB of code for each.

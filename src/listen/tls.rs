@@ -24,7 +24,7 @@ use tokio_rustls::{Accept, TlsAcceptor, server};
 
 use super::validity;
 
-/// Most bytes of a response that wait to be encrypted and sent, for each connection.
+/// Maximum number of bytes of a response that wait to be encrypted and sent, for each connection.
 const UNSENT: usize = 16 << 10;
 
 /// The answer to a request without TLS.

@@ -4,7 +4,7 @@
 //! empties. A follower reads no faster than its service may upload, and not at all while the buffer is full: the lines wait in
 //! the engine's own log. Those that become too old there are never read.
 //!
-//! The room reads from the engine and changes nothing. Its tasks are its own, and no other task waits for them.
+//! The room reads from the engine and changes nothing. No task of another room waits for its tasks.
 
 mod buffer;
 mod choice;

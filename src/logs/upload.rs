@@ -1,4 +1,4 @@
-//! Uploads the messages of the buffer, while there are some.
+//! Uploads the messages of the buffer: connects when there is one, and disconnects after a time without any.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::model::{CloudReport, DeviceUuid};
 /// The times of an upload (docs/dev/protocol.md, "Log streaming").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// How long nothing is sent over a new connection, so that an error that answers it loses no message.
+    /// How long nothing is sent over a new connection. If the cloud answers it with an error, no message is lost.
     pub grace: Duration,
     /// Shortest time between two batches.
     pub gap: Duration,
-    /// After so long without a message the connection is closed.
+    /// The connection is closed after this time without a message.
     pub idle: Duration,
     /// The first and the longest time between two connections.
     pub delays: (Duration, Duration),
-    /// A connection that lasted so long was no failure.
+    /// A connection that lasted at least this long does not count as a failure.
     pub proven: Duration,
 }
 
@@ -62,7 +62,7 @@ enum Closed {
 }
 
 impl Upload {
-    /// Uploads until `stop` is cancelled, and then what is left if a connection is open.
+    /// Uploads until `stop` is cancelled. Then uploads the rest of the buffer if a connection is open.
     pub(super) async fn run(&self, stop: &CancellationToken) {
         let mut failures = 0_u32;
         let mut not_before = Instant::now();
@@ -130,7 +130,7 @@ impl Upload {
                 let _too_late = timeout(LAST, last).await;
                 return Closed::Stopped;
             }
-            // A cloud that takes nothing does not hold up the end of the agent.
+            // A cloud that accepts nothing does not delay the end of the agent.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Closed::Stopped,
@@ -162,7 +162,7 @@ impl Upload {
         if messages.is_empty() {
             return Ok(());
         }
-        // Whether the cloud has taken a batch is not known if the connection breaks. It is not sent twice.
+        // If the connection breaks, it is not known whether the cloud has the batch. It is not sent again.
         read.into_iter().for_each(|(container, cursor)| self.cursors.advance(container, cursor));
         let bytes = stream.send(&messages).await?;
         self.count(|counts| (counts.lines, counts.bytes) = (counts.lines + lines, counts.bytes + bytes));

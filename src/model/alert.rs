@@ -9,7 +9,7 @@ pub enum Alert {
     Rejected,
     /// After a rejection all services of the good release run again.
     RolledBack,
-    /// A release does not run well, and there is none to go back to, or going back fails.
+    /// A release does not run well, and there is none to roll back to, or the rollback fails.
     Degraded,
     /// A release cannot run here:
     Blocked,

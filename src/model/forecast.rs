@@ -8,7 +8,7 @@ pub struct Forecast {
     pub stages: Vec<ForeseenStage>,
     /// The waits at the end that neither time nor an operator's order ends.
     pub waiting: Vec<Waiting>,
-    /// Whether the forecast was cut because it is too long.
+    /// Whether the forecast was cut: it is too long, or the next plan breaks a safety rule.
     pub is_cut: bool,
 }
 

@@ -79,17 +79,17 @@ pub struct Hold {
 /// The memory of one app.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppLedger {
-    /// The good release: the one that was accepted last. It is stored completely, so that going back needs no network.
+    /// The good release: the one that was accepted last. It is stored completely, so that a rollback needs no network.
     pub good: Option<Release>,
-    /// The good release before it, for an operator's rollback. Its images are kept.
+    /// The release that was accepted before it, for an operator's rollback. Its images are kept.
     #[serde(default)]
     pub previous: Option<Release>,
     /// The cloud's number of the app, which is the name of its lock folder.
     #[serde(default)]
     pub number: Option<u64>,
     /// Containers that we stopped. They do not count as finished jobs.
-    #[serde(default)]
-    pub stopped: BTreeSet<ContainerId>,
+    #[serde(rename = "stopped", default)]
+    pub stopped_by_agent: BTreeSet<ContainerId>,
     /// The progress of the trial of a release that is not accepted yet. It counts only while the target wants this
     /// release.
     #[serde(default)]
@@ -98,8 +98,8 @@ pub struct AppLedger {
     #[serde(default)]
     pub rejected: Option<Rejection>,
     /// Services that an operator stopped, until they are started by an order or their spec changes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub halted: BTreeMap<ServiceName, Halt>,
+    #[serde(rename = "halted", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stopped_by_operator: BTreeMap<ServiceName, Halt>,
     /// Containers that an operator wants to be restarted once.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub restart: BTreeSet<ContainerId>,

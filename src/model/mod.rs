@@ -106,7 +106,7 @@ pub use service::{
     Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
 };
 pub use settings::PlanSettings;
-pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
+pub use step::{FailedStep, Outcome, Plan, Reason, Step, Waiting};
 pub use tags::{
     DeviceTag, MOST_TAGS, TAG_KEY_ACCEPTS, TAG_VALUE_ACCEPTS, is_tag_key, is_tag_value, parse_tags,
 };

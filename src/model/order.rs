@@ -9,7 +9,7 @@ use super::{ApiKey, AppId, Hold, Lease, Power, ServiceName};
 pub enum Order {
     /// Try rejected releases and postponed steps again; `None`: of every app.
     Retry { app: Option<String> },
-    /// Reject the wanted release and go back to the last good one; `None`: of the only app.
+    /// Reject the wanted release and roll back to the good one; `None`: of the only app.
     Rollback { app: Option<String> },
     /// Swap nothing until [`Order::Unhold`].
     Hold(Hold),

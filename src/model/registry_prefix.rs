@@ -18,7 +18,7 @@ pub struct BadRegistry {
 /// What is said of a text that is not accepted.
 pub const REGISTRY_ACCEPTS: &str = "write HOST[:PORT][/PATH], e.g. registry.example.com/lab, without https:// and in lower case, 128 characters at most";
 
-/// Most bytes, so that the names of fleets and services have room after it.
+/// Maximum number of bytes, so that the names of fleets and services have room after it.
 const LONGEST: usize = 128;
 
 impl RegistryPrefix {

@@ -89,7 +89,7 @@ pub struct AppReport {
     /// The services, during a swap those of both releases.
     pub services: Vec<ServiceReport>,
     /// Services that an operator stopped.
-    pub halted: BTreeMap<ServiceName, Halt>,
+    pub stopped_by_operator: BTreeMap<ServiceName, Halt>,
     /// The release that an operator lets pass locks and windows.
     pub forced: Option<Commit>,
 }

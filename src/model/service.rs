@@ -108,7 +108,7 @@ pub enum Strategy {
     DownloadThenKill,
     /// The predecessor stops before the image is pulled, for a host with little memory.
     KillThenDownload,
-    /// The predecessor and its image are removed before the new image is pulled, for a host with a small disk. Going back
+    /// The predecessor and its image are removed before the new image is pulled, for a host with a small disk. A rollback
     /// needs a pull, too.
     DeleteThenDownload,
     /// The successor runs at the same time as its predecessor, which stops when the successor says so or after

@@ -17,14 +17,14 @@ pub enum Step {
     MeasureImage { image: ImageRef },
     /// Create a network of the wanted or of the good release, whichever has it with this config.
     CreateNetwork { app: AppId, network: NetworkName, config_hash: Option<String> },
-    /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
+    /// Create a container, stopped, and the volumes that it mounts. No step removes a volume with data.
     Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
     /// Connect a stopped container to its networks again. One of them was created again since the container ran, and the
     /// engine would look for the old one.
     Reconnect { app: AppId, service: ServiceName, container: ContainerId },
     /// Start a container that exists.
     Start { app: AppId, service: ServiceName, container: ContainerId },
-    /// Stop a container and keep it, so that going back needs no pull.
+    /// Stop a container and keep it, so that a rollback needs no pull.
     Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
     /// Make sure that a stopped container stays stopped before another one of its service starts. A call to the engine
     /// outlives its caller, so a start may be in progress although nothing shows it.
@@ -39,7 +39,7 @@ pub enum Step {
     Heal { app: AppId, service: ServiceName },
     /// Remove our own lock files. The app's own locks are read again before the next swap.
     Unlock { app: AppId },
-    /// Remove a stopped container with its anonymous volumes.
+    /// Remove a stopped container with its anonymous volumes, which hold no data.
     Remove { app: AppId, service: ServiceName, container: ContainerId },
     /// Remove a network that no container uses.
     RemoveNetwork { app: AppId, network: NetworkName, id: NetworkId },
@@ -47,10 +47,10 @@ pub enum Step {
     RemoveImage { image: ImageRef },
     /// Record that the trial of `release` begins: it is about to replace what runs.
     Try { app: AppId, release: Commit },
-    /// Record `release` as rejected. The good release comes back, and this one is not tried again until the target
-    /// changes.
+    /// Record `release` as rejected. The device rolls back to the good release, and this one is not tried again until the
+    /// target changes.
     Reject { app: AppId, release: Commit, why: String },
-    /// Record `release` as accepted: it is the good release from now on. The journal calls this step `commit`.
+    /// Record `release` as accepted: it is the good release from now on. Its name for programs is `commit`.
     Accept { app: AppId, release: Commit },
     /// Forget an app of which only volumes are left.
     Forget { app: AppId },
@@ -248,18 +248,18 @@ pub enum Outcome {
     },
 }
 
-/// A step that failed before and is not repeated yet.
+/// A step that failed the last time. It may wait for its next attempt, be due already, or never be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cooling {
+pub struct FailedStep {
     /// How often it failed in a row.
     pub attempts: u32,
     pub why: String,
-    /// The time until the next attempt, from the moment of planning; `None`: not before the target changes or an operator
-    /// orders it.
+    /// The time until the next attempt, from the moment of planning; `None`: there is none before the target changes or an
+    /// operator orders one.
     pub remaining: Option<Duration>,
 }
 
-impl Cooling {
+impl FailedStep {
     /// Returns `true` if the step may be tried again.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -328,7 +328,7 @@ pub enum Reason {
     UnsupportedImage,
     /// The host has no such device or kernel setting as the release asks for.
     HostLacks,
-    /// The downloads of an image have cost too many bytes, and it is not downloaded again.
+    /// The downloads of an image have used up its data budget, and it is not downloaded again.
     DownloadGivenUp,
     /// A successor runs at the same time as its predecessor, and has not taken over yet.
     HandOver,
@@ -336,7 +336,7 @@ pub enum Reason {
     Stopped,
     /// The engine cannot stop or remove a container.
     EngineStuck,
-    /// The release does not run well, and there is no good one to go back to.
+    /// The release does not run well, and there is no good one to roll back to.
     Degraded,
 }
 

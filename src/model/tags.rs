@@ -13,7 +13,7 @@ pub struct DeviceTag {
     pub value: String,
 }
 
-/// Most tags of a device.
+/// Maximum number of tags of a device.
 pub const MOST_TAGS: usize = 100;
 
 /// What is accepted as the key of a tag.

@@ -6,33 +6,33 @@ use super::app::AppSituation;
 use super::containers::{free_name, stop_and_remove};
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
-use super::takeover::{is_created_during_trial, is_pulled_after_stop};
+use super::stop_first::{is_created_during_trial, is_pulled_after_stop};
 use super::{
     create, fallback, gate, leftovers, networks, preflight, pull, restart, swap, teardown, trial, words,
 };
 
-/// Adds the next steps towards `release`, or back to the accepted release if `release` was rejected.
+/// Adds the next steps towards `release`, or those of the rollback to the good release if `release` was rejected.
 pub(super) fn reach<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, release: &'a Release) {
     match app.rejection(release) {
         None => advance(draft, &Goal::new(app, release)),
         Some(why) => {
             let why = format!("release {} was rejected: {why}", release.commit);
             draft.wait(Some(app.id), None, Reason::Rejected, why, None);
-            if let Some(accepted) = app.fallback(release) {
-                advance(draft, &Goal::new(app, accepted));
-                report_failed_return(draft, app, accepted);
+            if let Some(good) = app.fallback(release) {
+                advance(draft, &Goal::new(app, good));
+                report_failed_return(draft, app, good);
             }
         }
     }
 }
 
-/// Reports the app as degraded if steps of the return to the accepted release fail. Running containers are left alone.
-fn report_failed_return(draft: &mut Draft<'_>, app: AppSituation<'_>, accepted: &Release) {
+/// Reports the app as degraded if steps of the rollback to the good release fail. Running containers are left alone.
+fn report_failed_return(draft: &mut Draft<'_>, app: AppSituation<'_>, good: &Release) {
     let is_failure = |w: &&Waiting| {
         w.app.as_ref() == Some(app.id) && matches!(w.reason, Reason::Backoff | Reason::EngineStuck)
     };
     let Some(why) = draft.plan.waiting.iter().find(is_failure).map(|w| w.why.clone()) else { return };
-    let why = format!("going back to release {} fails: {why}", accepted.commit);
+    let why = format!("the rollback to release {} fails: {why}", good.commit);
     draft.wait(Some(app.id), None, Reason::Degraded, why, None);
 }
 
@@ -55,7 +55,7 @@ fn react(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     restart::follow_operator(draft, goal.app)
 }
 
-/// Does what must be done before the swap. While one of these concerns is pending, the accepted release is kept
+/// Does what must be done before the swap. While one of these concerns is pending, the good release is kept
 /// running.
 fn prepare(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let (during_trial, before): (Vec<_>, Vec<_>) =
@@ -96,14 +96,14 @@ fn remove_broken(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-/// Adds a wait for every service that does not run well. If there is a release to go back to, only services that the
+/// Adds a wait for every service that does not run well. If there is a release to roll back to, only services that the
 /// new release changed delay the acceptance of the new release. The others are only reported.
 fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
     let mut concern = CLEAR;
     for slot in &goal.slots {
         if !slot.is_to_run {
-            report_halted(draft, slot);
+            report_stopped(draft, slot);
             continue;
         }
         let Some(seen) = slot.container else { continue };
@@ -122,9 +122,9 @@ fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-fn report_halted(draft: &mut Draft<'_>, slot: &Slot<'_>) {
+fn report_stopped(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     if slot.spec.is_running {
-        let halt = slot.app.ledger.and_then(|ledger| ledger.halted.get(slot.name));
+        let halt = slot.app.ledger.and_then(|ledger| ledger.stopped_by_operator.get(slot.name));
         let why = format!("stopped by an operator at {}", halt.map_or("", |halt| &halt.since));
         draft.wait(Some(slot.app.id), Some(slot.name), Reason::Stopped, why, None);
     }
@@ -159,7 +159,7 @@ fn accept(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     PENDING
 }
 
-/// Removes what the accepted release replaced: containers first, then networks. Volumes stay.
+/// Removes what the good release replaced: containers first, then networks. Volumes stay.
 fn clean_up(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
     let mut replaced = CLEAR;
@@ -183,9 +183,9 @@ pub(super) fn unlock(draft: &mut Draft<'_>, app: AppSituation<'_>) {
 
 /// Returns `true` if our own lock files exist and are not needed any more. They are needed during a trial, during the
 /// rollback after it, and while a container is about to be stopped or started. The trial of a first release does not
-/// need them, because there is nothing to go back to.
+/// need them, because there is nothing to roll back to.
 fn may_unlock(draft: &Draft<'_>, app: AppSituation<'_>) -> bool {
-    let is_tried = app.accepted().is_some() && app.ledger.is_some_and(|ledger| ledger.trial.is_some());
+    let is_tried = app.good().is_some() && app.ledger.is_some_and(|ledger| ledger.trial.is_some());
     let is_going_back =
         fallback::is_replaced(app) && app.ledger.is_some_and(|ledger| ledger.rejected.is_some());
     let is_touched = draft.plan.stage.iter().any(|step| {

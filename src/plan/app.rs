@@ -22,13 +22,13 @@ impl<'a> AppSituation<'a> {
     }
 
     /// The release that was accepted last.
-    pub(super) fn accepted(&self) -> Option<&'a Release> {
+    pub(super) fn good(&self) -> Option<&'a Release> {
         self.ledger?.good.as_ref()
     }
 
-    /// The accepted release, if `release` is another one: the device goes back to it when `release` is rejected.
+    /// The good release, if `release` is another one: the device rolls back to it when `release` is rejected.
     pub(super) fn fallback(&self, release: &Release) -> Option<&'a Release> {
-        self.accepted().filter(|accepted| *accepted != release)
+        self.good().filter(|good| *good != release)
     }
 
     /// The trial of `release`, if it has begun.
@@ -36,9 +36,9 @@ impl<'a> AppSituation<'a> {
         self.ledger?.trial.as_ref().filter(|trial| trial.release == release.key())
     }
 
-    /// Why `release` was rejected; `None` if it was not, or if it is the accepted one by now.
+    /// Why `release` was rejected; `None` if it was not, or if it is the good one by now.
     pub(super) fn rejection(&self, release: &Release) -> Option<&'a str> {
-        let rejected = self.ledger?.rejected.as_ref().filter(|_| self.accepted() != Some(release))?;
+        let rejected = self.ledger?.rejected.as_ref().filter(|_| self.good() != Some(release))?;
         (rejected.release == release.key()).then_some(rejected.why.as_str())
     }
 
@@ -50,9 +50,9 @@ impl<'a> AppSituation<'a> {
         }
     }
 
-    /// The releases whose containers may be running: the wanted one, then the accepted one.
+    /// The releases whose containers may be running: the wanted one, then the good one.
     pub(super) fn releases(&self) -> impl Iterator<Item = &'a Release> + use<'a> {
-        self.wanted().into_iter().chain(self.accepted())
+        self.wanted().into_iter().chain(self.good())
     }
 
     pub(super) fn containers(&self) -> impl Iterator<Item = &'a ObservedService> + Clone + use<'a> {
@@ -90,24 +90,24 @@ impl<'a> AppSituation<'a> {
         self.at.ledger.hold.is_some()
     }
 
-    /// Returns `true` if the accepted release has no service with the spec of this container.
+    /// Returns `true` if the good release has no service with the spec of this container.
     pub(super) fn is_new(&self, seen: &ObservedService) -> bool {
-        !self.accepted().is_some_and(|accepted| belongs_to(seen, accepted))
+        !self.good().is_some_and(|good| belongs_to(seen, good))
     }
 
     /// Returns `true` if the container was stopped by us, and so did not finish by itself.
     pub(super) fn was_stopped(&self, seen: &ObservedService) -> bool {
-        self.ledger.is_some_and(|ledger| ledger.stopped.contains(&seen.container))
+        self.ledger.is_some_and(|ledger| ledger.stopped_by_agent.contains(&seen.container))
     }
 
-    /// Returns `true` if the container belongs to the wanted or to the accepted release.
+    /// Returns `true` if the container belongs to the wanted or to the good release.
     pub(super) fn is_known(&self, seen: &ObservedService) -> bool {
         self.releases().any(|release| belongs_to(seen, release))
     }
 
     /// Returns `true` if an operator stopped the service with the spec of this container.
-    pub(super) fn is_halted(&self, seen: &ObservedService) -> bool {
-        let halt = self.ledger.and_then(|ledger| ledger.halted.get(&seen.service));
+    pub(super) fn is_stopped_by_operator(&self, seen: &ObservedService) -> bool {
+        let halt = self.ledger.and_then(|ledger| ledger.stopped_by_operator.get(&seen.service));
         halt.is_some_and(|halt| halt.spec == seen.spec)
     }
 

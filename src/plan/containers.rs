@@ -24,7 +24,7 @@ const TRIES: u32 = 2;
 
 /// Returns `true` if the step has failed so often that a harder one takes its place.
 pub(super) fn is_spent(at: &Situation, step: &Step) -> bool {
-    at.cooling.get(step).is_some_and(|cooling| cooling.attempts >= TRIES)
+    at.failed_steps.get(step).is_some_and(|failure| failure.attempts >= TRIES)
 }
 
 /// Starts a container. Every other container of the service that is down is fenced first, because an earlier process

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::model::quantity::times;
-use crate::model::{AppId, Cooling, ImageRef, Plan, Reason, ServiceName, Step, TargetApp, Waiting};
+use crate::model::{AppId, FailedStep, ImageRef, Plan, Reason, ServiceName, Step, TargetApp, Waiting};
 
 use super::situation::Situation;
 
@@ -91,15 +91,15 @@ impl<'a> Draft<'a> {
         service: Option<&ServiceName>,
         chain: Vec<Step>,
     ) -> Addition {
-        let failed = |step| self.put_off(step).map(|cooling| (step, cooling));
-        if let Some((step, cooling)) = chain.iter().find_map(failed) {
-            let why = format!("{step} failed {}: {}", times(cooling.attempts), cooling.why);
+        let failed = |step| self.put_off(step).map(|failure| (step, failure));
+        if let Some((step, failure)) = chain.iter().find_map(failed) {
+            let why = format!("{step} failed {}: {}", times(failure.attempts), failure.why);
             let is_stuck = matches!(
                 step,
                 Step::Fence { .. } | Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. }
             );
             let reason = if is_stuck { Reason::EngineStuck } else { Reason::Backoff };
-            self.wait(app, service, reason, why, cooling.remaining);
+            self.wait(app, service, reason, why, failure.remaining);
             return Addition::PutOff;
         }
         for step in chain {
@@ -111,8 +111,8 @@ impl<'a> Draft<'a> {
     }
 
     /// The failure for which a step is not repeated yet.
-    pub(super) fn put_off(&self, step: &Step) -> Option<&'a Cooling> {
-        self.at.cooling.get(step).filter(|cooling| !cooling.is_over())
+    pub(super) fn put_off(&self, step: &Step) -> Option<&'a FailedStep> {
+        self.at.failed_steps.get(step).filter(|failure| !failure.is_over())
     }
 
     /// Adds a pull for a service, and uses up one of the free pulls.

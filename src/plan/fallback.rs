@@ -1,4 +1,4 @@
-//! Keeps the accepted release running while the wanted one is not ready.
+//! Keeps the good release running while the wanted one is not ready.
 
 use crate::model::{ContainerState, Health, Step};
 
@@ -6,19 +6,19 @@ use super::app::AppSituation;
 use super::containers::free_name;
 use super::draft::{Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
-use super::takeover::may_stop_first;
+use super::stop_first::may_stop_first;
 use super::{create, gate, networks, restart, swap};
 
-/// Keeps the accepted release running while `wanted` is not ready.
+/// Keeps the good release running while `wanted` is not ready.
 ///
 /// A service that ended or vanished is started or created again, unless something of the service runs. If the target
 /// changed during a trial, containers of a third release may be up. They stay while they are well and complete;
-/// otherwise all services of the accepted release replace them.
+/// otherwise all services of the good release replace them.
 pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
-    let Some(accepted) = wanted.app.accepted() else { return };
-    let goal = Goal::new(wanted.app, accepted);
-    if must_swap_back(&goal, wanted) && check_way_back(draft, &goal).is_continue() {
-        _ = swap_back(draft, &goal);
+    let Some(good) = wanted.app.good() else { return };
+    let goal = Goal::new(wanted.app, good);
+    if must_roll_back(&goal, wanted) && check_rollback(draft, &goal).is_continue() {
+        _ = roll_back(draft, &goal);
         return;
     }
     for slot in &goal.slots {
@@ -28,17 +28,17 @@ pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
     restart::heal(draft, &goal);
 }
 
-/// Brings the accepted release back if an app was refused in the middle of a trial, which is not watched any more.
+/// Rolls back to the good release if an app was refused in the middle of a trial, which is not watched any more.
 /// Otherwise a refused app stays as it is, except that the orders of an operator are followed.
 pub(super) fn restore_refused(draft: &mut Draft<'_>, app: AppSituation<'_>) {
     if restart::follow_operator(draft, app).is_break() {
         return;
     }
-    let Some(accepted) = app.accepted() else { return };
-    let goal = Goal::new(app, accepted);
+    let Some(good) = app.good() else { return };
+    let goal = Goal::new(app, good);
     if is_replaced(app) {
-        if check_way_back(draft, &goal).is_continue() {
-            _ = swap_back(draft, &goal);
+        if check_rollback(draft, &goal).is_continue() {
+            _ = roll_back(draft, &goal);
         }
         return;
     }
@@ -50,14 +50,14 @@ pub(super) fn restore_refused(draft: &mut Draft<'_>, app: AppSituation<'_>) {
     }
 }
 
-/// Returns `true` if there is an accepted release, and something of the app is up that is not part of it.
+/// Returns `true` if there is a good release, and something of the app is up that is not part of it.
 pub(super) fn is_replaced(app: AppSituation<'_>) -> bool {
-    app.accepted().is_some_and(|accepted| !app.up_outside(&[accepted]).is_empty())
+    app.good().is_some_and(|good| !app.up_outside(&[good]).is_empty())
 }
 
 /// Returns `true` if containers of a third release are up that must not stay: one of them is unwell, the release was
 /// not started completely, or a service is missing.
-fn must_swap_back(goal: &Goal<'_>, wanted: &Goal<'_>) -> bool {
+fn must_roll_back(goal: &Goal<'_>, wanted: &Goal<'_>) -> bool {
     let known = [goal.release, wanted.release];
     let third = goal.app.up_outside(&known);
     if third.is_empty() || goal.slots.iter().any(|slot| slot.broken().is_some()) {
@@ -70,7 +70,7 @@ fn must_swap_back(goal: &Goal<'_>, wanted: &Goal<'_>) -> bool {
     is_unwell || goal.slots.iter().any(is_missing) || goal.app.has_unstarted_outside(&known)
 }
 
-/// Returns `true` if a service of the accepted release has stopped to make room for the release on trial, and must
+/// Returns `true` if a service of the good release has stopped to make room for the release on trial, and must
 /// stay down.
 fn has_made_room(goal: &Goal<'_>, wanted: &Goal<'_>, slot: &Slot<'_>) -> bool {
     let app = goal.app;
@@ -86,9 +86,9 @@ fn has_made_room(goal: &Goal<'_>, wanted: &Goal<'_>, slot: &Slot<'_>) -> bool {
         || has_lost_network()
 }
 
-/// Waits if the app is locked. The way back is pending, too, while the device is held, and until all containers of the
-/// accepted release are created.
-fn check_way_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+/// Waits if the app is locked. A rollback is pending, too, while the device is held, and until all containers of the
+/// good release are created.
+fn check_rollback(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let is_complete = goal.slots.iter().all(|slot| slot.container.is_some());
     let is_creating = draft.plan.stage.iter().any(|step| matches!(step, Step::Create { .. }));
     if !is_complete || is_creating || goal.app.is_held() {
@@ -97,8 +97,8 @@ fn check_way_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     gate::check_locks(draft, goal.app)
 }
 
-/// Brings back the networks of the accepted release, and then its services.
-fn swap_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+/// Creates missing networks of the good release, and then swaps to its services.
+fn roll_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     networks::make_room(draft, goal)?;
     networks::create_missing(draft, goal)?;
     swap::swap(draft, goal)

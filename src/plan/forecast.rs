@@ -22,12 +22,13 @@ use super::situation::Situation;
 /// How many plans a forecast makes at most.
 const MOST_PLANS: usize = 200;
 
-/// Returns the stages that lead to the target, and what is waited for at their end.
+/// Returns the stages that lead to the target, and the waits at their end.
 ///
-/// Takes as long as 200 plans at most. If these do not reach an end, the forecast is marked as cut.
+/// Makes 200 plans at most. The forecast is marked as cut if these do not reach an end, or if a plan breaks a safety
+/// rule.
 #[must_use]
 pub fn forecast(from: Situation) -> Forecast {
-    let mut device = Model { at: from, created: 0 };
+    let mut device = Model { at: from, next_id: 0 };
     let mut forecast = Forecast { is_cut: true, ..Forecast::default() };
     let mut after: Vec<Waiting> = Vec::new();
     for _ in 0..MOST_PLANS {
@@ -69,8 +70,8 @@ fn add(stages: &mut Vec<ForeseenStage>, after: Vec<Waiting>, steps: Vec<Step>) {
 /// A device on which everything works.
 struct Model {
     at: Situation,
-    /// Containers that the forecast has created.
-    created: usize,
+    /// How many containers and networks the forecast has created. Their ids are made from this number.
+    next_id: usize,
 }
 
 impl Model {
@@ -94,7 +95,7 @@ impl Model {
 
     /// Applies what the step changes outside of the ledger.
     fn change(&mut self, step: &Step) {
-        self.at.cooling.remove(step);
+        self.at.failed_steps.remove(step);
         let observed = Arc::make_mut(&mut self.at.observed);
         let facts = Arc::make_mut(&mut self.at.facts);
         match step {
@@ -103,13 +104,13 @@ impl Model {
                 drop(facts.image_sizes.insert(image.clone(), ImageSize::default()))
             }
             Step::CreateNetwork { .. } => {
-                self.created += 1;
+                self.next_id += 1;
                 let made = self.network_of(step);
                 Arc::make_mut(&mut self.at.observed).networks.extend(made);
             }
             Step::Create { .. } => {
-                self.created += 1;
-                let Ok(container) = ContainerId::parse(format!("new-{}", self.created)) else { return };
+                self.next_id += 1;
+                let Ok(container) = ContainerId::parse(format!("new-{}", self.next_id)) else { return };
                 let created = self.created_by(step, container);
                 Arc::make_mut(&mut self.at.observed).services.extend(created);
             }
@@ -150,7 +151,7 @@ impl Model {
         let specs = self.releases(app).filter_map(|release| release.networks.get(network));
         let spec = specs.into_iter().find(|spec| spec.config_hash == *config_hash)?;
         Some(ObservedNetwork {
-            id: NetworkId::parse(format!("new-{}", self.created)).ok()?,
+            id: NetworkId::parse(format!("new-{}", self.next_id)).ok()?,
             app: app.clone(),
             network: network.clone(),
             config_hash: config_hash.clone(),
@@ -232,11 +233,11 @@ impl Model {
         Some(on.map(|network| (network.name.clone(), Some(network.id.clone()))).collect())
     }
 
-    /// The releases of an app that a step may refer to: the wanted one, then the accepted one.
+    /// The releases of an app that a step may refer to: the wanted one, then the good one.
     fn releases(&self, app: &AppId) -> impl Iterator<Item = &Release> {
         let target = self.at.target.as_ref().and_then(|target| target.apps.get(app));
-        let accepted = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
-        target.and_then(TargetApp::release).into_iter().chain(accepted)
+        let good = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
+        target.and_then(TargetApp::release).into_iter().chain(good)
     }
 
     fn set(&mut self, container: &ContainerId, state: ContainerState) {
@@ -272,10 +273,10 @@ impl Model {
         match waiting.reason {
             Reason::Downloading => {
                 observed.images.extend(std::mem::take(&mut at.pulling).into_keys());
-                let weighed = std::mem::take(&mut at.weighing).into_iter();
-                facts.image_sizes.extend(weighed.map(|image| (image, ImageSize::default())));
+                let measured = std::mem::take(&mut at.measuring).into_iter();
+                facts.image_sizes.extend(measured.map(|image| (image, ImageSize::default())));
             }
-            Reason::Backoff => at.cooling.retain(|_, cooling| cooling.remaining.is_none()),
+            Reason::Backoff => at.failed_steps.retain(|_, failure| failure.remaining.is_none()),
             Reason::Starting => {
                 observed.services.retain(|seen| seen.state != ContainerState::Removing);
                 for seen in observed.services.iter_mut().filter(|s| s.health == Health::Starting) {

@@ -1,11 +1,11 @@
 //! What forbids a swap for now: a hold, a lock, or a closed maintenance window.
 //!
 //! While the device is held, nothing that is up is stopped and no trial begins. Images are still pulled and containers
-//! created, and a service of the accepted release of which nothing runs is started. A trial that has begun is neither
+//! created, and a service of the good release of which nothing runs is started. A trial that has begun is neither
 //! counted nor judged. A release that runs completely and well is accepted, because that stops nothing.
 //!
-//! Locks and windows only keep a swap from beginning. A swap that has begun is finished, and so is the way back,
-//! because half a release is worse than either of the two.
+//! Locks and windows only keep a swap from beginning. A swap that has begun is finished, and a rollback is finished,
+//! too, because half a release is worse than either of the two.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::slots::{Goal, Slot};
 pub const CLOCK_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Waits while the device is held, or while a lock or a window forbids what comes next: to stop something that is up,
-/// or to start something that the accepted release does not have.
+/// or to start something that the good release does not have.
 pub(super) fn check(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
     let stops = stops_something(goal);
@@ -35,8 +35,8 @@ pub(super) fn check(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     if goal.trial().is_some() || is_forced(goal) {
         return CLEAR;
     }
-    // Nobody can hold a lock against a first release. Windows delay neither a first release nor the way back, because
-    // no accepted release would run in the meantime.
+    // No lock delays a first release. Windows delay neither a first release nor a rollback, because no good release
+    // would run in the meantime.
     let is_update = goal.fallback().is_some();
     if stops || is_update {
         check_locks(draft, app)?;
@@ -53,10 +53,10 @@ fn stops_something(goal: &Goal<'_>) -> bool {
         || goal.dropped().any(is_up)
 }
 
-/// Returns `true` if the swap starts a container, and that may need permission. The accepted release may always be
+/// Returns `true` if the swap starts a container, and that may need permission. The good release may always be
 /// started, and so may a first release whose trial has begun, because nothing else is there to be kept alive.
 fn starts_something_new(goal: &Goal<'_>) -> bool {
-    let is_first = goal.app.accepted().is_none();
+    let is_first = goal.app.good().is_none();
     if goal.is_accepted() || (is_first && goal.trial().is_some()) {
         return false;
     }
@@ -94,17 +94,19 @@ pub(super) fn check_hold(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concer
 #[must_use]
 pub fn may_lock(observed: &Observed, ledger: Option<&AppLedger>, app: &AppId, service: &ServiceName) -> bool {
     let mut of_service = observed.services.iter().filter(|s| s.app == *app && s.service == *service);
-    let spec = ledger.and_then(|a| a.good.as_ref()).and_then(|accepted| accepted.services.get(service));
-    let is_halted = |spec: &ServiceSpec| {
-        ledger.and_then(|a| a.halted.get(service)).is_some_and(|halt| halt.spec == spec.hash)
+    let spec = ledger.and_then(|a| a.good.as_ref()).and_then(|good| good.services.get(service));
+    let is_stopped_by_operator = |spec: &ServiceSpec| {
+        ledger.and_then(|a| a.stopped_by_operator.get(service)).is_some_and(|halt| halt.spec == spec.hash)
     };
     of_service.any(is_up)
-        || spec.is_some_and(|spec| spec.is_running && spec.restart.is_forever() && !is_halted(spec))
+        || spec
+            .is_some_and(|spec| spec.is_running && spec.restart.is_forever() && !is_stopped_by_operator(spec))
 }
 
 /// Waits while the app or an operator has locked updates.
 ///
-/// Nobody else can hold a lock while ours are in place, so a swap that has begun is not delayed, nor is the way back.
+/// While the agent's lock files exist, an app cannot hold a lock. So neither a swap that has begun nor a rollback is
+/// delayed.
 pub(super) fn check_locks(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
     let at = app.at;
     if at.facts.own_locks.contains(app.id)

@@ -4,11 +4,11 @@
 //! one stage of steps. The reconciler runs the stage, observes again and plans again. So no progress is held in memory,
 //! and a restart at any point is harmless.
 //!
-//! The order for an app: pull all images, create the networks, create all containers (stopped), stop and start
-//! service by service, and watch the release on trial. Then the release is accepted and what it replaced is removed,
-//! or it is rejected and the accepted release comes back from its stopped containers. The *accepted release* is the
-//! one that was accepted last: `good` in the ledger. A container is stopped only after everything that replaces it is
-//! ready; module `takeover` has the exceptions. While an operator holds the device, no container is stopped at all.
+//! The order for an app: pull all images, create the networks, create all containers (stopped), stop and start service
+//! by service, and watch the release on trial. Then the release is accepted and what it replaced is removed, or it is
+//! rejected and the good release is started again from its stopped containers. The *good release* is the one that was
+//! accepted last: `good` in the ledger. A container is stopped only after everything that replaces it is ready; module
+//! `stop_first` has the exceptions. While an operator holds the device, no container is stopped at all.
 //!
 //! | module | what for |
 //! | --- | --- |
@@ -16,8 +16,8 @@
 //! | `situation`, `app`, `slots`, `containers` | pure questions about the device, one app, its services, one container |
 //! | `draft` | the plan under construction, and `Concern`, the result of each concern |
 //! | `preflight`, `pull`, `networks`, `create`, `gate`, `trial`, `swap` | the concerns; `advance` has their order |
-//! | `takeover` | services whose predecessor stops before their image is pulled or their network is created |
-//! | `fallback` | the accepted release, while the wanted one is not ready |
+//! | `stop_first` | services whose predecessor stops before their image is pulled or their network is created |
+//! | `fallback` | the good release, while the wanted one is not ready |
 //! | `restart` | stops and restarts of single services |
 //! | `leftovers`, `teardown`, `unused_images` | what is removed |
 //! | `check` | the safety rules, which every plan is checked against |
@@ -46,8 +46,8 @@ mod report;
 mod restart;
 mod situation;
 mod slots;
+mod stop_first;
 mod swap;
-mod takeover;
 mod teardown;
 #[cfg(test)]
 mod tests;

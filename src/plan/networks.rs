@@ -64,7 +64,7 @@ fn needed_by<'a>(
 }
 
 /// Returns `true` if a missing network of the release cannot be created yet. A network that is here has addresses in
-/// common with it, or a network of the accepted release does that must come back while nothing may be swapped.
+/// common with it, or a network of the good release does that must be created again while nothing may be swapped.
 fn is_blocked(app: AppSituation<'_>, release: &Release, spec: &NetworkSpec) -> bool {
     if in_the_way(app, release).iter().any(|network| spec.overlaps(&network.subnets)) {
         return true;

@@ -10,7 +10,7 @@ use crate::model::{HeldPort, HostNeed, ImageRef, PortMapping, Reason, Step, Stra
 
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
-use super::takeover::is_pulled_after_stop;
+use super::stop_first::is_pulled_after_stop;
 use super::words::mib;
 
 /// Bytes needed on disk for each compressed byte of an image: the compressed layer is stored until it is unpacked, and
@@ -56,7 +56,7 @@ fn ask_image_sizes(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
             continue;
         }
         concern = PENDING;
-        if at.weighing.contains(*image) {
+        if at.measuring.contains(*image) {
             let why = format!("its registry is asked for the size of {image}");
             draft.wait(Some(app), Some(slot.name), Reason::Downloading, why, None);
         } else {
@@ -96,16 +96,16 @@ fn check_format(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
 fn wrong_architecture(image: &ImageRef, slot: &Slot<'_>) -> Option<String> {
     let facts = &slot.app.at.facts;
     let ours = facts.architecture.as_deref()?;
-    let weight = facts.image_sizes.get(image)?;
-    let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let size = facts.image_sizes.get(image)?;
+    let made_for = || size.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     match &slot.spec.platform {
         Some(asked) if !runs(ours).any(|runs| runs == asked.architecture) => Some(format!(
             "its platform is {asked}, and this device is {ours}: remove platform, or name one that it runs"
         )),
-        Some(asked) if !weight.is_for(&asked.architecture) => {
+        Some(asked) if !size.is_for(&asked.architecture) => {
             Some(format!("its platform is {asked}, and {image} is made for {}", made_for()))
         }
-        None if !weight.fits(ours) => {
+        None if !size.fits(ours) => {
             Some(format!("{image} is made for {}, and this device is {ours}", made_for()))
         }
         Some(_) | None => None,

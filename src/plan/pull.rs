@@ -97,14 +97,14 @@ fn make_room(draft: &mut Draft<'_>, slots: &[&Slot<'_>]) -> Concern {
 /// Removes the image that the service had before, if we pulled it and nothing else needs it.
 fn remove_old_image(draft: &mut Draft<'_>, slot: &Slot<'_>) -> Concern {
     let at = slot.app.at;
-    let accepted = slot.app.accepted();
-    let Some(old) = accepted.and_then(|accepted| accepted.services.get(slot.name)) else { return CLEAR };
+    let good = slot.app.good();
+    let Some(old) = good.and_then(|good| good.services.get(slot.name)) else { return CLEAR };
     let is_used = at.observed.services.iter().any(|s| s.image == old.image.to_string());
     let is_wanted = draft.wanted_images().any(|image| *image == old.image);
     let is_ours = at.ledger.images.contains(&old.image) && at.observed.images.contains(&old.image);
     let step = Step::RemoveImage { image: old.image.clone() };
     // If the removal has failed, the pull is tried all the same: it needs no more space than before.
-    if is_used || is_wanted || !is_ours || at.cooling.contains_key(&step) {
+    if is_used || is_wanted || !is_ours || at.failed_steps.contains_key(&step) {
         return CLEAR;
     }
     match draft.add(Some(slot.app.id), Some(slot.name), vec![step]) {

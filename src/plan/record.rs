@@ -17,14 +17,14 @@ pub fn record_intent(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
             Step::Pull { image } => drop(ledger.images.insert(image.clone())),
             // A container that exits now did not finish, so it is started again if it is wanted.
             Step::Stop { app, container, .. } | Step::Kill { app, container, .. } => {
-                ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
+                ledger.apps.entry(app.clone()).or_default().stopped_by_agent.insert(container.clone());
             }
             // A container that starts late and is stopped at once did not finish either. One that ran before is
             // marked already, unless it ended by itself.
             Step::Fence { app, container, .. } => {
                 let seen = observed.services.iter().find(|seen| seen.container == *container);
                 if seen.is_some_and(|seen| seen.state == ContainerState::Created) {
-                    ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
+                    ledger.apps.entry(app.clone()).or_default().stopped_by_agent.insert(container.clone());
                 }
             }
             Step::CreateNetwork { .. }
@@ -53,7 +53,7 @@ pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &st
     match step {
         Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
             if let Some(app) = ledger.apps.get_mut(app) {
-                app.stopped.remove(container);
+                app.stopped_by_agent.remove(container);
                 app.restart.remove(container);
             }
         }
@@ -140,7 +140,7 @@ pub fn record_download(
     }
 }
 
-/// Forgets what the downloads of a release have cost, because it was accepted.
+/// Forgets how much was downloaded for a release, because it was accepted.
 fn forget_downloads_of(ledger: &mut Ledger, release: &Release) {
     ledger.downloads.retain(|image, _| !release.services.values().any(|spec| spec.image == *image));
 }
@@ -168,7 +168,7 @@ fn entry<'l, 't>(
     Some((entry, release))
 }
 
-/// Makes `release` the accepted one. Orders that an operator gave for the release before it end.
+/// Makes `release` the good one. Orders that an operator gave for the release before it end.
 fn accept(app: &mut AppLedger, release: &Release) {
     let replaced = app.good.replace(release.clone());
     // A release that differs only in its number replaces nothing.
@@ -177,7 +177,8 @@ fn accept(app: &mut AppLedger, release: &Release) {
     }
     (app.trial, app.rejected, app.forced) = (None, None, None);
     app.heals.clear();
-    app.halted.retain(|name, halt| release.services.get(name).is_some_and(|spec| spec.hash == halt.spec));
+    app.stopped_by_operator
+        .retain(|name, halt| release.services.get(name).is_some_and(|spec| spec.hash == halt.spec));
 }
 
 /// Adds to the history that a release was tried, accepted or rejected.

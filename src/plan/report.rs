@@ -44,7 +44,7 @@ pub fn report(at: &Situation, plan: &Plan) -> Report {
                 app
             }
         };
-        app.halted = halted(at, id);
+        app.stopped_by_operator = stopped_by_operator(at, id);
         app.forced = ledger.and_then(|l| l.forced.as_ref()).map(|key| key.commit.clone());
         report.apps.insert(id.clone(), app);
     }
@@ -62,19 +62,20 @@ fn wanted_app(
     let mut app = AppReport { name: wanted.app.name.clone(), ..AppReport::default() };
     let Some(release) = &wanted.release else { return app };
     app.target = Some(release.commit.clone());
-    let accepted = ledger.and_then(|l| l.good.as_ref());
+    let good = ledger.and_then(|l| l.good.as_ref());
     let is_rejected =
         is_refused || ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
-    if accepted.is_some_and(|accepted| accepted != release) {
-        // Of a rejected release nothing is wanted any more, so what both have is reported as the accepted one's.
+    if good.is_some_and(|good| good != release) {
+        // Of a rejected release nothing is wanted any more, so containers that both have are reported as the good
+        // one's.
         add_accepted(at, id, &mut app, ledger, Some(release).filter(|_| !is_rejected));
     } else {
-        app.current = accepted.map(|g| g.commit.clone());
+        app.current = good.map(|g| g.commit.clone());
     }
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
-        // The commit may be the accepted one with other specs. Its running container is listed already.
+        // The commit may be the good one's, with other specs. Its running container is listed already.
         let is_listed = app.services.iter().any(|s| match seen {
             Some(seen) => s.container.as_ref() == Some(&seen.container),
             None => s.service == *name && s.release == release.commit,
@@ -102,7 +103,7 @@ fn wanted_app(
     }
     let update = if is_rejected {
         UpdateStatus::Rejected
-    } else if accepted == Some(release) {
+    } else if good == Some(release) {
         UpdateStatus::Done
     } else {
         on_its_way(&statuses)
@@ -131,7 +132,7 @@ fn download(at: &Situation, image: &ImageRef) -> DownloadProgress {
     })
 }
 
-/// Adds the accepted release and its containers to an app that should run another release. Containers that the wanted
+/// Adds the good release and its containers to an app that should run another release. Containers that the wanted
 /// release keeps are listed there and not twice.
 fn add_accepted(
     at: &Situation,
@@ -140,17 +141,17 @@ fn add_accepted(
     ledger: Option<&AppLedger>,
     wanted: Option<&Release>,
 ) {
-    let Some(accepted) = ledger.and_then(|l| l.good.as_ref()) else { return };
-    app.current = Some(accepted.commit.clone());
-    app.update.insert(accepted.commit.clone(), UpdateStatus::Done);
+    let Some(good) = ledger.and_then(|l| l.good.as_ref()) else { return };
+    app.current = Some(good.commit.clone());
+    app.update.insert(good.commit.clone(), UpdateStatus::Done);
     let is_kept = |s: &ObservedService| {
         wanted.and_then(|w| w.services.get(&s.service)).is_some_and(|spec| spec.hash == s.spec)
     };
-    for seen in containers(at, id, accepted).filter(|s| !is_kept(s)) {
+    for seen in containers(at, id, good).filter(|s| !is_kept(s)) {
         app.services.push(ServiceReport {
             service: seen.service.clone(),
-            release: accepted.commit.clone(),
-            image: accepted.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
+            release: good.commit.clone(),
+            image: good.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
             status: status_of(seen),
             detail: seen.status.clone(),
             since: at.facts.since.get(&seen.container).copied(),
@@ -162,14 +163,14 @@ fn add_accepted(
 }
 
 /// Services that an operator stopped, if a known release still has the same spec.
-fn halted(at: &Situation, id: &AppId) -> BTreeMap<ServiceName, Halt> {
-    let halted = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.halted);
+fn stopped_by_operator(at: &Situation, id: &AppId) -> BTreeMap<ServiceName, Halt> {
+    let stopped = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.stopped_by_operator);
     let may_run = |(service, halt): &(&ServiceName, &Halt)| {
         let mut specs =
             AppSituation::new(at, id).releases().filter_map(|release| release.services.get(service));
         specs.any(|spec| spec.hash == halt.spec)
     };
-    halted.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())).collect()
+    stopped.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())).collect()
 }
 
 fn containers<'a>(

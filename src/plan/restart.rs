@@ -19,7 +19,7 @@ pub(super) fn follow_operator(draft: &mut Draft<'_>, app: AppSituation<'_>) -> C
     }
     let mut concern = CLEAR;
     for seen in app.containers().filter(|seen| is_up(seen)) {
-        let chain = if app.is_halted(seen) {
+        let chain = if app.is_stopped_by_operator(seen) {
             vec![stop(app.at, seen)]
         } else if app.ledger.is_some_and(|ledger| ledger.restart.contains(&seen.container))
             && app.is_known(seen)
@@ -51,7 +51,7 @@ pub(super) fn rejoin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-/// Restarts unhealthy services of the accepted release, at most `heals` times. Once `heal_window` has passed since the
+/// Restarts unhealthy services of the good release, at most `heals` times. Once `heal_window` has passed since the
 /// last restart of a service, its restarts no longer count.
 pub(super) fn heal(draft: &mut Draft<'_>, goal: &Goal<'_>) {
     let settings = &goal.app.at.settings;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Cooling, DownloadProgress, Facts, ImageRef, Ledger, Observed, PlanSettings, Step, Target,
+    AppId, DownloadProgress, Facts, FailedStep, ImageRef, Ledger, Observed, PlanSettings, Step, Target,
 };
 
 /// Everything a decision may depend on.
@@ -21,9 +21,9 @@ pub struct Situation {
     /// Pulls under way, with their progress.
     pub pulling: BTreeMap<ImageRef, DownloadProgress>,
     /// Images whose size a registry is being asked for.
-    pub weighing: BTreeSet<ImageRef>,
+    pub measuring: BTreeSet<ImageRef>,
     /// Steps that failed the last time, including those that may be repeated by now.
-    pub cooling: BTreeMap<Step, Cooling>,
+    pub failed_steps: BTreeMap<Step, FailedStep>,
     /// How long nothing has changed in an app that waits with `Reason::Trial`.
     pub steady: BTreeMap<AppId, Duration>,
     pub facts: Arc<Facts>,

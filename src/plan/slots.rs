@@ -36,7 +36,7 @@ impl<'a> Slot<'a> {
                 None => container = Some(seen),
             }
         }
-        let halt = app.ledger.and_then(|ledger| ledger.halted.get(name));
+        let halt = app.ledger.and_then(|ledger| ledger.stopped_by_operator.get(name));
         let is_to_run = spec.is_running && halt.is_none_or(|halt| halt.spec != spec.hash);
         Self { app, name, spec, is_to_run, container, predecessors, orphans }
     }
@@ -111,14 +111,14 @@ impl<'a> Goal<'a> {
 
     /// Returns `true` if the release was accepted already.
     pub(super) fn is_accepted(&self) -> bool {
-        self.app.accepted() == Some(self.release)
+        self.app.good() == Some(self.release)
     }
 
     pub(super) fn trial(&self) -> Option<&'a Trial> {
         self.app.trial(self.release)
     }
 
-    /// The accepted release, if the goal is another one.
+    /// The good release, if the goal is another one.
     pub(super) fn fallback(&self) -> Option<&'a Release> {
         self.app.fallback(self.release)
     }
@@ -128,7 +128,7 @@ impl<'a> Goal<'a> {
         self.app.dropped_by(self.release)
     }
 
-    /// Returns `true` if containers of the release are here next to another accepted release, and it is not on trial.
+    /// Returns `true` if containers of the release are here next to another good release, and it is not on trial.
     /// A trial was cut off by another target then, and these containers have not proved themselves.
     pub(super) fn lacks_trial(&self) -> bool {
         let is_unproven =

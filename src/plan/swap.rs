@@ -19,7 +19,7 @@ pub(super) fn swap(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
 
 /// Waits while a container of the release has failed, is not started again, and has a predecessor that runs. It must
 /// not replace its predecessor, and the rest of the release is not swapped either: half a release is worse than the old
-/// one. The accepted release comes back in any case, because such a container had failed before it was accepted.
+/// one. A rollback to the good release is made in any case, because such a container had failed before it was accepted.
 fn check_failed(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     if goal.is_accepted() {
         return CLEAR;
@@ -86,7 +86,7 @@ fn stop_dropped(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-/// How long the service may run next to its predecessor. Only a release on trial takes over this way; on the way back
+/// How long the service may run next to its predecessor. Only a release on trial takes over this way; in a rollback
 /// there is nothing to hand over.
 fn hand_over(goal: &Goal<'_>, slot: &Slot<'_>) -> Option<Duration> {
     match slot.spec.strategy {

@@ -245,7 +245,7 @@ fn a_bad_release_is_taken_back() {
         ),
         ("and it rests", "target 2, good 1, rejected 2, db@1 running, web@1 running", "wait all rejected"),
         (
-            "if the way back fails, too, a wait says so, and what runs is left running",
+            "if the rollback fails, too, a wait says so, and what runs is left running",
             "target 2, good 1, rejected 2, db@1 running, web@1 exited, stopped web@1, web@2 exited, putoff start web@1 2",
             "wait all rejected, wait web backoff, wait all degraded",
         ),
@@ -255,7 +255,7 @@ fn a_bad_release_is_taken_back() {
             "create web@1, wait all rejected",
         ),
         (
-            "with nothing to go back to it stays up",
+            "with nothing to roll back to it stays up",
             "target 2, trial 2 300, db@2 running, web@2 unhealthy",
             "wait all degraded, wait web unhealthy",
         ),
@@ -285,7 +285,7 @@ fn a_bad_release_is_taken_back() {
             "try 8",
         ),
         (
-            "with nothing to go back to, a failed job replaces no container",
+            "with nothing to roll back to, a failed job replaces no container",
             "target 6, trial 6, job@6 failed, job@1 running, web@6 running",
             "wait all degraded, wait job unhealthy",
         ),
@@ -649,7 +649,7 @@ proptest! {
             prop_assert!(rounds < 40, "no rest: {}", device.planned());
         }
         if !job_failed {
-            prop_assert_eq!(device.planned(), "", "{} stopped {:?}", device.shown(), device.ledger.apps[&app()].stopped);
+            prop_assert_eq!(device.planned(), "", "{} stopped {:?}", device.shown(), device.ledger.apps[&app()].stopped_by_agent);
             let mut runs: Vec<_> = device.observed.services.iter().map(|s| s.spec.clone()).collect();
             let mut wanted: Vec<_> = release(last).services.values().map(|s| s.hash.clone()).collect();
             runs.sort();

@@ -5,7 +5,7 @@ use crate::model::{ContainerState, Health, ObservedService, Reason, Step};
 use super::containers::is_up;
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
-use super::takeover::is_pulled_after_stop;
+use super::stop_first::is_pulled_after_stop;
 use super::{create, pull, words};
 
 /// If the engine has restarted one container this many times, the release on trial is rejected.
@@ -19,13 +19,13 @@ const STARTS: u32 = 3;
 
 /// Rejects a release whose trial has failed.
 ///
-/// If there is no accepted release to go back to, the release keeps running instead, a wait says what is wrong with
+/// If there is no good release to roll back to, the release keeps running instead, a wait says what is wrong with
 /// it, and it is accepted when it becomes healthy.
 pub(super) fn reject_failed(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let Some(why) = failure(goal) else { return CLEAR };
     let app = goal.app.id;
     if goal.fallback().is_none() {
-        let why = format!("{why}; there is no earlier release to go back to");
+        let why = format!("{why}; there is no earlier release to roll back to");
         draft.wait(Some(app), None, Reason::Degraded, why, None);
         return CLEAR;
     }
@@ -58,7 +58,7 @@ fn must_begin(goal: &Goal<'_>) -> bool {
 /// another release was accepted before it, it needs no soak either.
 pub(super) fn soak(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
-    if goal.trial().is_none() && app.accepted().is_some() {
+    if goal.trial().is_none() && app.good().is_some() {
         return CLEAR;
     }
     let soak = goal.release.trial.soak.unwrap_or(app.at.settings.soak);
@@ -122,11 +122,11 @@ fn failure_of_container(slot: &Slot<'_>) -> Option<String> {
 }
 
 fn failure_to_start(slot: &Slot<'_>, seen: &ObservedService) -> Option<String> {
-    let failed = slot.app.at.cooling.iter().find(|(step, cooling)| {
+    let failed = slot.app.at.failed_steps.iter().find(|(step, failure)| {
         matches!(step, Step::Start { container, .. } if *container == seen.container)
-            && cooling.attempts >= STARTS
+            && failure.attempts >= STARTS
     });
-    failed.map(|(_, cooling)| format!("does not start: {}", cooling.why))
+    failed.map(|(_, failure)| format!("does not start: {}", failure.why))
 }
 
 /// Returns why the engine will never create the container of a service.
@@ -135,8 +135,8 @@ fn failure_to_create(goal: &Goal<'_>, slot: &Slot<'_>) -> Option<String> {
         return None;
     }
     let step = create::step(goal, slot);
-    let cooling = goal.app.at.cooling.get(&step).filter(|cooling| cooling.remaining.is_none())?;
-    Some(format!("{} cannot be created: {}", slot.name, cooling.why))
+    let failure = goal.app.at.failed_steps.get(&step).filter(|failure| failure.remaining.is_none())?;
+    Some(format!("{} cannot be created: {}", slot.name, failure.why))
 }
 
 /// Returns why the image of a service cannot be pulled, if its predecessor was stopped before the pull and the agent
@@ -149,6 +149,6 @@ fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
         return Some(format!("{} cannot be pulled: {why}", slot.name));
     }
     let pull = Step::Pull { image: slot.spec.image.clone() };
-    let cooling = slot.app.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;
-    Some(format!("{} cannot be pulled: {}", slot.name, cooling.why))
+    let failure = slot.app.at.failed_steps.get(&pull).filter(|failure| failure.remaining.is_none())?;
+    Some(format!("{} cannot be pulled: {}", slot.name, failure.why))
 }

@@ -9,8 +9,8 @@ use super::situation::Situation;
 
 /// Removes unused images. Runs whenever there is no other step, also while an update waits.
 ///
-/// The images of these stay: every wanted release, every accepted release and the one accepted before it (so that
-/// going back needs no network), and every container of ours.
+/// The images of these stay: every wanted release, every good release and the one accepted before it (so that a
+/// rollback needs no network), and every container of ours.
 pub(super) fn remove_unused(draft: &mut Draft<'_>, at: &Situation) {
     if !at.pulling.is_empty() {
         return;

@@ -121,10 +121,10 @@ pub(super) fn origin(definition: &Node, field: &str, name: &str, values: &Values
     }
 }
 
-/// Most files of a folder that is taken into a release.
+/// Maximum number of files of a folder that is taken into a release.
 const MOST_FILES: usize = 100;
 
-/// Most bytes of what one mount takes into a release: what devices accept for a service.
+/// Maximum number of bytes of what one mount takes into a release: what devices accept for a service.
 const MOST_BYTES: usize = 131_072;
 
 /// Replaces read-only mounts of the author's own files by entries of `configs` with their content. Other relative

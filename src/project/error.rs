@@ -55,7 +55,7 @@ impl Finding {
     }
 }
 
-/// Most characters of a path in a message.
+/// Maximum number of characters of a path in a message.
 const LONGEST_PATH: usize = 200;
 
 fn shown_path(path: &str) -> String {

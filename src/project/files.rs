@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Most bytes of a compose file, a file of variables, or a config.
+/// Maximum number of bytes of a compose file, a file of variables, or a config.
 pub(super) const LONGEST: u64 = 1 << 20;
 
-/// Most files of a project.
+/// Maximum number of files of a project.
 const MOST_FILES: usize = 500;
 
 pub(super) fn too_long() -> String {

@@ -34,7 +34,7 @@ pub(super) struct Scope {
     pub(super) included: Vec<PathBuf>,
 }
 
-/// Most services that extend each other in a chain, and most files that include each other in one.
+/// Maximum number of services that extend each other in a chain, and of files that include each other in one.
 pub(super) const LONGEST_CHAIN: usize = 50;
 
 /// Reads files and collects warnings.
@@ -53,12 +53,12 @@ pub(super) struct Loader {
     pub(super) filled: Filled,
 }
 
-/// Most values of a project, and most bytes of its texts. Copies by anchors, `extends`, `include` and files of variables
+/// Maximum number of values of a project, and of bytes of its texts. Copies by anchors, `extends`, `include` and files of variables
 /// count.
 const MOST_NODES: usize = 1_000_000;
 const MOST_BYTES: usize = 32 << 20;
 
-/// Most variables without a value that are listed in warnings.
+/// Maximum number of variables without a value that are listed in warnings.
 const MOST_UNSET: usize = 64;
 
 impl Loader {

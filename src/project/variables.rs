@@ -20,10 +20,10 @@ fn reason(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
-/// Most bytes of a text after its variables are filled in.
+/// Maximum number of bytes of a text after its variables are filled in.
 const LONGEST: usize = 1 << 20;
 
-/// Most defaults inside of defaults.
+/// Maximum number of defaults inside of defaults.
 const DEEPEST: usize = 20;
 
 /// Values of variables.

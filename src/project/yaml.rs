@@ -8,13 +8,13 @@ use libyaml_safer::{EventData, Parser, ScalarStyle};
 use super::error::{Finding, Place};
 use super::node::{Kind, Map, Node, Tag, start_of};
 
-/// Most values of a file, with the copies of its anchors.
+/// Maximum number of values of a file, with the copies of its anchors.
 const MOST_NODES: usize = 100_000;
 
-/// Most bytes of the texts of a file, with the copies of its anchors.
+/// Maximum number of bytes of the texts of a file, with the copies of its anchors.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Most members of a map or list.
+/// Maximum number of members of a map or list.
 const MOST_MEMBERS: usize = 10_000;
 
 /// Deepest nesting of a file.

@@ -20,7 +20,7 @@ use super::{HostAccess, Memory, Reconciler};
 const SUPERVISOR: &str = "supervisor-api";
 const CLOUD: &str = "balena-api";
 
-/// Most links `network_mode: service:x` that are followed from one service to the next.
+/// Maximum number of links `network_mode: service:x` that are followed from one service to the next.
 const LONGEST_CHAIN: usize = 8;
 
 /// The device, for introductions.

@@ -7,7 +7,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio::time::Instant;
 
-use crate::model::{Cooling, Outcome, Step};
+use crate::model::{FailedStep, Outcome, Step};
 
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -99,13 +99,13 @@ impl Attempts {
     }
 
     /// Returns the steps whose last attempt failed, and when each may be repeated.
-    pub(super) fn cooling(&self) -> BTreeMap<Step, Cooling> {
+    pub(super) fn failed_steps(&self) -> BTreeMap<Step, FailedStep> {
         let now = Instant::now();
         self.failed
             .iter()
             .map(|(step, failed)| {
                 let remaining = failed.until.map(|until| until.saturating_duration_since(now));
-                (step.clone(), Cooling { attempts: failed.attempts, why: failed.why.clone(), remaining })
+                (step.clone(), FailedStep { attempts: failed.attempts, why: failed.why.clone(), remaining })
             })
             .collect()
     }
@@ -139,7 +139,7 @@ mod tests {
             assert!(attempts.was_just_done(&step));
             attempts.note(&step, Outcome::Retry { after: None, why: "in vain".into() });
         }
-        assert_eq!(attempts.cooling()[&step].attempts, 5);
+        assert_eq!(attempts.failed_steps()[&step].attempts, 5);
         tokio::time::sleep(JUST * 100).await;
         assert!(!attempts.was_just_done(&step));
     }

@@ -153,7 +153,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     fn has_stopped(&self, seen: &ObservedService) -> bool {
         let is_down = !matches!(seen.state, ContainerState::Running | ContainerState::Restarting);
         let app = self.ledger.apps.get(&seen.app);
-        is_down && app.is_some_and(|app| app.stopped.contains(&seen.container))
+        is_down && app.is_some_and(|app| app.stopped_by_agent.contains(&seen.container))
     }
 
     /// Collects the evidence of one container. What the engine does not answer is missing.

@@ -70,7 +70,7 @@ use wakeups::{Inputs, Next};
 /// Shortest pause before the next observation, for a wait that ends at a known time.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
-/// How the reconciler waits, and how much it does at once.
+/// Settings of the reconciler: those for plans, the longest time between two observations, and the id of this boot.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub plan: Arc<PlanSettings>,
@@ -200,8 +200,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         let is_new = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
         if is_new {
-            // The first target after a start is the stored one, if there is one. The download costs in the ledger are
-            // those of that target.
+            // After a start, the first target is the stored one, if there is one. The ledger's record of how much was
+            // downloaded belongs to that target, so it is kept.
             let is_another = self.delivered.is_some();
             plan::forget_downloads(Arc::make_mut(&mut self.ledger), &delivered.target, is_another);
             self.save_ledger().await;
@@ -236,13 +236,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 self.learn_bridge().await;
                 self.mark_outdated();
             }
-            Err(error) => return self.lose_engine(&error),
+            Err(error) => return self.note_engine_failure(&error),
         }
         if let Err(error) = self.watch_trials().await {
-            return self.lose_engine(&error);
+            return self.note_engine_failure(&error);
         }
         if let Err(error) = self.watch_joined().await {
-            return self.lose_engine(&error);
+            return self.note_engine_failure(&error);
         }
         self.failures.complete(&mut self.observed);
         self.gather().await;
@@ -302,7 +302,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     /// Records that the engine does not answer, resets all soak timers and publishes the report. Returns the time until
     /// the next attempt.
-    fn lose_engine(&mut self, error: &EngineError) -> Duration {
+    fn note_engine_failure(&mut self, error: &EngineError) -> Duration {
         if let Some(kind) = self.engine_link.note_failure(with_causes(error)) {
             self.emit(kind);
         }
@@ -318,8 +318,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             observed: Arc::clone(&self.observed),
             ledger: Arc::clone(&self.ledger),
             pulling: self.pulls.progress(&self.facts.known),
-            weighing: self.facts.image_sizes.under_way(),
-            cooling: self.attempts.cooling(),
+            measuring: self.facts.image_sizes.under_way(),
+            failed_steps: self.attempts.failed_steps(),
             steady: self.trials.steady(&self.observed),
             facts: Arc::clone(&self.facts.known),
             boot_id: Arc::clone(&self.settings.boot_id),

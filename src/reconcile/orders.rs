@@ -81,7 +81,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let is_held = self.ledger.hold.is_some();
         match (order, self.engine_link.error()) {
             (Order::Rollback { .. }, Some(error)) if !is_held => {
-                return Answer::Refused(format!("the release to go back to is not known: {error}"));
+                return Answer::Refused(format!("the release to roll back to is not known: {error}"));
             }
             (Order::Restart { .. } | Order::RestartApp { .. }, Some(error)) => {
                 return Answer::Refused(format!("the running containers are not known: {error}"));

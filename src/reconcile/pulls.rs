@@ -78,7 +78,7 @@ pub(super) struct Ended {
 /// The rate of a download is that of this time.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Most samples of a download.
+/// Maximum number of samples of a download.
 const SAMPLES: usize = 64;
 
 /// A download that reports nothing for this time is shown again, so that its rate falls.

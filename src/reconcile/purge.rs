@@ -1,4 +1,4 @@
-//! Removes volumes on an operator's order. No other code removes a volume.
+//! Removes volumes on an operator's order. No other code removes a named volume.
 
 use std::sync::Arc;
 

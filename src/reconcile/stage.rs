@@ -20,7 +20,8 @@ use super::resolve::{Known, ResolvedStep, Subject};
 use super::{HostAccess, Memory, Reconciler};
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Runs a stage. Saves what it is about to do before it begins, and the outcomes at its end.
+    /// Saves what the stage is about to do, starts its downloads in the background, runs its other steps, and saves
+    /// their outcomes.
     ///
     /// When `stop` is cancelled, services whose steps have begun run theirs to the end, and no other service begins.
     pub(super) async fn run_stage(&mut self, mut stage: Vec<Step>, stop: &CancellationToken) {
@@ -80,11 +81,12 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.save_ledger().await;
     }
 
-    /// Records in the ledger what a stage is about to do, with the keys of the containers that it creates.
+    /// Records in the ledger what a stage is about to do. Also forgets containers that no longer exist, and makes the
+    /// supervisor API keys of the services whose containers it creates.
     fn record_intent(&mut self, stage: &[Step]) {
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
         for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
-            app.stopped.retain(|container| here.contains(container));
+            app.stopped_by_agent.retain(|container| here.contains(container));
             app.restart.retain(|container| here.contains(container));
         }
         plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, stage);
@@ -281,8 +283,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
         spec.joins().map(|(_, name)| container(name)).collect()
     }
 
-    /// Writes our lock files for all services of an app, so that from now on the app waits for the agent. First
-    /// removes lock files of the app that an order overrides, or that do not count.
+    /// Removes lock files of the app that an order overrides, or that do not count. Then creates the agent's lock files
+    /// for all its services, so that the app does not begin work that must not be interrupted.
     fn lock(&self, app: &AppId) -> Outcome {
         let Some((owner, Some(release))) = wanted(self.known.target, app) else { return no_longer_wanted() };
         let ledger = self.known.ledger.apps.get(app);

@@ -677,7 +677,8 @@ async fn an_operator_goes_back_after_commit_without_the_registry() {
     all_images().iter().for_each(|image| lab.engine.unpublish(image));
     let calls = lab.engine.calls().len();
     let answer = lab.order(Order::Rollback { app: Some("demo".into()) }).await;
-    let line = "release 2 of demo is rejected, release 1 comes back; `cotter retry` undoes this";
+    let line =
+        "release 2 of demo is rejected, and the app rolls back to release 1; `cotter retry` undoes this";
     assert_eq!(answer, Answer::Done(line.into()));
     assert_eq!(
         lab.notebook.0.lock().unwrap().ledger.apps[&app_id("app")].previous,

@@ -241,7 +241,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             let has_failed = matches!(seen.state, ContainerState::Exited { code } if code != 0);
             if let Some(app) = Arc::make_mut(&mut self.ledger).apps.get_mut(&seen.app).filter(|_| has_failed)
             {
-                app.stopped.insert(seen.container.clone());
+                app.stopped_by_agent.insert(seen.container.clone());
             }
         }
         self.save_ledger().await;

@@ -15,7 +15,7 @@ use super::{DEADLINE, NoAnswer, RegistryError, Unanswered};
 const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// Most bytes of an answer with a token.
+/// Maximum number of bytes of an answer with a token.
 const LARGEST_TOKEN: usize = 64 << 10;
 
 /// How long a token is valid if its service does not say, in seconds (distribution API).

@@ -13,7 +13,7 @@ use super::{Unanswered, late};
 /// How long a registry may take for one image.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Most manifests of one image that are read.
+/// Maximum number of manifests of one image that are read.
 const MOST_MANIFESTS: usize = 8;
 
 /// What is in an image, for any of its platforms.

@@ -10,7 +10,7 @@ use crate::http::header::CONTENT_TYPE;
 use crate::http::{Http, Method, Request, StatusCode, Url, is_loopback};
 use crate::model::ImageRef;
 
-/// Most layers and manifests of one image.
+/// Maximum number of layers and manifests of one image.
 const MOST: usize = 1000;
 
 /// Why an image has no second name.

@@ -17,10 +17,10 @@ const FILE: &str = "log-cursors.json";
 /// Version of its format.
 const VERSION: u32 = 1;
 
-/// Most bytes that are read.
+/// Maximum number of bytes that are read.
 const LARGEST: u64 = 1 << 20;
 
-/// Most containers that are saved: those that wrote last.
+/// Maximum number of containers that are saved: those that wrote last.
 const MOST: usize = 500;
 
 #[derive(Serialize, Deserialize)]

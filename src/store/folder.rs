@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Recovery, StoreError};
 use crate::ownership::{self, NotOurs};
 
-/// Most damaged databases to keep for an investigation; an SD card is small.
+/// Maximum number of damaged databases to keep for an investigation; an SD card is small.
 pub(super) const KEPT_ASIDE: usize = 2;
 
 const ASIDE: &str = "db.corrupt-";

@@ -18,7 +18,7 @@ const FILE: &str = "device-tags.json";
 /// Version of its format.
 const VERSION: u32 = 1;
 
-/// Most bytes that are read.
+/// Maximum number of bytes that are read.
 const LARGEST: u64 = 1 << 20;
 
 #[derive(Serialize, Deserialize)]

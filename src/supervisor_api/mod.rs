@@ -55,9 +55,9 @@ pub struct Supervisor {
     /// The wall-clock time after a duration, as text for people.
     pub time_in: fn(Duration) -> String,
     pub new_key: fn() -> Option<ApiKey>,
-    /// How often each service has asked lately.
+    /// How many requests each service has sent recently.
     paces: Arc<Paces>,
-    /// Places for readers of the journal.
+    /// Limits how many requests read the journal at a time.
     journals: Arc<Semaphore>,
 }
 
@@ -68,9 +68,9 @@ pub struct Allowed {
     pub reboot: bool,
     /// `policy.other_apps`
     pub other_apps: bool,
-    /// `policy.balena_api`, with which a service may change the device's tags by itself, too.
+    /// `policy.balena_api`: with it, a service could also change the device's tags itself, through the cloud's API.
     pub tags: bool,
-    /// `policy.features`, with which a service may have the journal mounted, too.
+    /// `policy.features`: with it, a service may also mount the journal.
     pub journal: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct Wires {
 }
 
 impl Supervisor {
-    /// An API that serves nothing before [`run`].
+    /// Returns an API that serves nothing until [`run`].
     #[must_use]
     pub fn new(
         wires: Wires,

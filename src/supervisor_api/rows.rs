@@ -28,12 +28,12 @@ pub(super) enum Keyed {
     SetTags,
     /// The host's journal.
     Journal,
-    /// A row that this agent does not have, and why.
+    /// A row of balena's API that this agent does not have, and why.
     Missing(&'static str),
 }
 
 impl Keyed {
-    /// Returns `true` for rows of which a service may ask only a few.
+    /// Returns `true` for rows whose requests are limited for each service.
     pub(super) fn is_change(self) -> bool {
         match self {
             Self::Change(_) | Self::SetTags | Self::Journal => true,

@@ -10,10 +10,10 @@ use crate::model::{Answered, AnsweredVariable, CloudVariable, Standing, Takes};
 /// The prefixes of names. If a variable has both, the first one counts.
 const PREFIXES: [&str; 2] = ["BALENA_", "RESIN_"];
 
-/// Most variables that are answered one by one.
+/// Maximum number of variables that are answered one by one.
 const MOST: usize = 100;
 
-/// Most characters of a name or a value in an answer.
+/// Maximum number of characters of a name or a value in an answer.
 const LONGEST: usize = 100;
 
 /// Returns the first value of a variable that is a yes or a no.

@@ -18,7 +18,7 @@ pub enum DeviceState {
     Blocked,
     /// It has rejected its target and runs an earlier release.
     Rejected,
-    /// Its target runs, but not well; or there is no release to go back to, or going back fails.
+    /// Its target runs, but not well; or there is no release to roll back to, or the rollback fails.
     Failing,
     /// It has neither polled nor reported for more than one and a half poll intervals.
     Offline,

@@ -21,7 +21,7 @@ use crate::model::{
     RefusedApp, Release, Target, TargetApp, WantedApp,
 };
 
-/// Most bytes of a body.
+/// Maximum number of bytes of a body.
 const LONGEST: usize = 4 << 20;
 /// The cloud's own limit for names, in characters.
 const LONGEST_NAME: usize = 255;

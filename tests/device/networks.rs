@@ -79,7 +79,7 @@ fn replaces(lab: &Lab, first: &str) {
     eventually("all of the bad one is gone", Duration::from_secs(30), || {
         (networks(lab, &agent) == lan(25) && agent.containers().len() == 2).then_some(())
     });
-    assert_eq!(pulls(), pulled, "nothing was fetched for the way back");
+    assert_eq!(pulls(), pulled, "nothing was fetched for the rollback");
     assert_eq!(agent.service("db").unwrap().standing(), db);
     let aliases = back.raw.pointer("/NetworkSettings/Networks").unwrap().to_string();
     assert!(aliases.contains("\"shop\""), "{aliases}");

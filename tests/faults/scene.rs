@@ -217,7 +217,7 @@ impl<'lab> Scene<'lab> {
         if let Some(old) = old.filter(|old| *old != "crash") {
             return (app["update"] == "rejected" && is_up(old)).then_some(old);
         }
-        // There is no accepted release to go back to: it stays up, and the status says so.
+        // There is no accepted release to roll back to: it stays up, and the status says so.
         let reasons: Vec<_> = status["waiting"].as_array()?.iter().map(|w| w["reason"].clone()).collect();
         let is_reported = reasons.iter().any(|reason| reason == "degraded" || reason == "unhealthy");
         let crashes = web.iter().any(|c| self.is_of(c, "crash") && c.restart_count > 0);

@@ -523,7 +523,7 @@ impl<'a> Device<'a> {
             [("COTTER_ALERT", "rejected"), ("COTTER_REASON", "rejected"), ("COTTER_RELEASE", "bad")];
         self.until("a bad release is reported", 60, || self.has_entry(&mark, &rejected));
         let back = [("COTTER_ALERT", "rolled_back"), ("COTTER_RELEASE", "three")];
-        self.until("the way back is reported", 30, || self.has_entry(&mark, &back));
+        self.until("the rollback is reported", 30, || self.has_entry(&mark, &back));
         assert!(self.serves("r1"), "release three is not back");
         let shown =
             self.machine.journal(&["-x", "-o", "short", "MESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53"]);

@@ -16,13 +16,13 @@ use crate::model::text::one_line;
 /// Longest time for one request.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Most bytes of one answer.
+/// Maximum number of bytes of one answer.
 const LONGEST: usize = 64 << 20;
 
 /// Rows that are asked for at once.
 const PAGE: usize = 1000;
 
-/// Most retries of a request that the API answers with 429, and the longest delay before one.
+/// Maximum number of retries of a request that the API answers with 429, and the longest delay before one.
 const AGAIN: usize = 5;
 const LATER: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,7 @@ use crate::wire::operator_api::{
     ExportLine, ExportedDevice, ExportedFleet, ExportedRelease, ExportedVariable,
 };
 
-/// Most bytes of one line of an export.
+/// Maximum number of bytes of one line of an export.
 const LONGEST_LINE: usize = 8 << 20;
 
 /// The limits of openBalena's model (balena.sbvr).

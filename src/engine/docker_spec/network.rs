@@ -114,7 +114,8 @@ pub(in crate::engine) fn volume(
 ) -> VolumeCreateRequest {
     let mut labels = of_author(&spec.labels);
     if has_names_of_balena(instance) {
-        // Balena's supervisor removes a volume of its name with other labels than these. So data survives the way back.
+        // Balena's supervisor removes a volume of its name with other labels than these. So data survives a return to
+        // balena's supervisor.
         labels
             .extend([(SUPERVISED.to_owned(), "true".to_owned()), (APP_UUID.to_owned(), app.id.to_string())]);
     } else {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{AccessChange, AccessRefusal, Role, Scope, Token, TokenEnd, User};
 use crate::fleet::key_hash::KeyHash;
 
-/// Most users, and most tokens with the ended ones. Neither is ever deleted.
+/// Maximum number of users, and of tokens with the ended ones. Neither is ever deleted.
 const MOST_USERS: usize = 10_000;
 const MOST_TOKENS: usize = 100_000;
 

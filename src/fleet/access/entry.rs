@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Scope;
 
-/// Most things that one record names. Their number is recorded in full.
+/// Maximum number of things that one record names. Their number is recorded in full.
 pub const MOST_THINGS: usize = 100;
 
 /// A record of the audit trail.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const BURST: u32 = 20;
 /// Time after which one more is allowed.
 const PACE: Duration = Duration::from_secs(6);
-/// Most addresses that are remembered.
+/// Maximum number of addresses that are remembered.
 const MOST: usize = 4096;
 
 /// The wrong tokens of the last minutes, by address.

@@ -265,7 +265,7 @@ impl Database {
     /// Finds out whether a group was written, after the database did not answer its COMMIT. It takes the lock of acts first, so
     /// that the transaction of the group has ended: until then it may still be committed.
     fn settle(&mut self, group: &str, why: &DatabaseError) -> Result<(), DatabaseError> {
-        tracing::warn!(error = %why, "the database did not say whether a group of acts was written; asking it again");
+        tracing::warn!(error = %why, "the database did not say whether a group of changes was written; asking it again");
         let begun = Instant::now();
         let begin = format!("BEGIN; {META} FOR UPDATE");
         loop {

@@ -12,7 +12,7 @@ use crate::postgres::{Address, Session, Value};
 /// The kind of the records of reports, which have a table of their own and are never in the log.
 const REPORTS: &str = "reports";
 
-/// Most rows and bytes of one statement.
+/// Maximum number of rows and bytes of one statement.
 const ROWS: usize = 5_000;
 const BYTES: usize = 4 << 20;
 

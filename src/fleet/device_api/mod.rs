@@ -39,7 +39,7 @@ const TAKES_ACCOUNTS: [(&str, &str); 1] = [("cotter-takes", "account")];
 /// header.
 const TAKES_NAMES: [(&str, &str); 1] = [("cotter-takes", "names")];
 
-/// Most bytes of a registration and of a report.
+/// Maximum number of bytes of a registration and of a report.
 const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 

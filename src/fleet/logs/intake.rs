@@ -15,7 +15,7 @@ use crate::wire::log_line::StreamedLine;
 /// The longest line in bytes, as JSON. A text of 10,000 characters fits.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// Most bytes of lines that wait to be kept. More are dropped.
+/// Maximum number of bytes of lines that wait to be kept. More are dropped.
 const WAITING: usize = 512 << 10;
 
 /// Why a stream ends with an error.

@@ -61,7 +61,7 @@ const GRACE: Duration = Duration::from_secs(120);
 /// The fraction of connections that streams of logs may have: one in this many.
 const SHARE: usize = 16;
 
-/// Most streams to those who follow logs, of all users.
+/// Maximum number of streams to those who follow logs, of all users.
 pub(super) const FOLLOWING: usize = 16;
 
 /// What was taken since the server started.
@@ -78,7 +78,7 @@ pub(super) struct Counts {
 pub(super) struct Logs {
     mode: LogMode,
     dir: PathBuf,
-    /// Most bytes of all files.
+    /// Maximum number of bytes of all files.
     most: u64,
     asked: Mutex<HashMap<DeviceUuid, Instant>>,
     open: Mutex<HashMap<DeviceUuid, Weak<Shelf>>>,

@@ -18,7 +18,7 @@ use super::News;
 use crate::fleet::locks::locked;
 use crate::model::DeviceUuid;
 
-/// Most bytes of one file. A device has two.
+/// Maximum number of bytes of one file. A device has two.
 const LARGEST: u64 = 128 << 10;
 
 /// Batches of new lines that a slow reader may be behind.

@@ -128,7 +128,7 @@ impl ApiError {
     }
 }
 
-/// Most characters of a message and of each text in a list of refusals, and most refusals in a list. A request may be quoted.
+/// Maximum number of characters of a message and of each text in a list of refusals, and of refusals in a list. A request may be quoted.
 const LONGEST_MESSAGE: usize = 1000;
 const LONGEST_TEXT: usize = 300;
 const MOST_REFUSALS: usize = 50;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::answer::ApiError;
 use super::desk::Desk;
 
-/// Most releases that are checked at once.
+/// Maximum number of releases that are checked at once.
 const AT_ONCE: usize = 2;
 
 /// The longest wait for a place.

@@ -7,7 +7,7 @@ use super::etag::ETag;
 use crate::fleet::policy::Refusal;
 use crate::wire::operator_api::Code;
 
-/// Most tags of one header.
+/// Maximum number of tags of one header.
 const MOST_TAGS: usize = 100;
 
 /// The conditions of a request.

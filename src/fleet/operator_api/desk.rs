@@ -32,7 +32,7 @@ use crate::wire::operator_api::Code;
 
 mod views;
 
-/// Most characters of a path in the audit trail.
+/// Maximum number of characters of a path in the audit trail.
 const LONGEST_PATH: usize = 300;
 
 /// The world in an act.

@@ -25,7 +25,7 @@ use crate::wire::operator_api::Code;
 const USUAL: usize = 100;
 const MOST: usize = 10_000;
 
-/// Most services that one request names.
+/// Maximum number of services that one request names.
 const MOST_SERVICES: usize = 50;
 
 /// How long a device that was just asked may take to send lines, and how long after the last of them none may come.

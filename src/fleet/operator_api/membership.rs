@@ -11,7 +11,7 @@ pub(super) fn of_device(world: &World, device: &Device, contact: Contact) -> Opt
     let member = world.membership(device).map(|(_, member)| member);
     let why = match member {
         _ if device.pin.is_some() => "it has a pin of its own".to_owned(),
-        Some(member) if member.is_pulled_back || !rollout.phase.is_exposing() => {
+        Some(member) if member.is_pulled_back || !rollout.phase.keeps_release() => {
             "it was sent back".to_owned()
         }
         Some(_) => String::new(),

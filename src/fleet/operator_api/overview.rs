@@ -263,7 +263,7 @@ pub(in crate::fleet) struct Moved {
     pub(in crate::fleet) after: Option<String>,
 }
 
-/// Most devices that a preview names.
+/// Maximum number of devices that a preview names.
 const NAMED: usize = 10;
 
 pub(super) async fn moves(

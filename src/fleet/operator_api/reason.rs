@@ -8,7 +8,7 @@ use crate::model::text::is_one_line;
 /// The header with the reason of a request.
 const REASON: &str = "cotter-reason";
 
-/// Most characters of a reason.
+/// Maximum number of characters of a reason.
 const LONGEST: usize = 500;
 
 /// Returns the reason of a request with these headers, if it has one.

@@ -12,7 +12,7 @@ use super::releases::view;
 use crate::fleet::tally::Uses;
 use crate::wire::operator_api::ReleaseView;
 
-/// Most rows of a page, and how many there are where a request does not say it.
+/// Maximum number of rows of a page, and how many there are where a request does not say it.
 const MOST: usize = 200;
 const USUAL: usize = 50;
 

@@ -16,7 +16,7 @@ use crate::model::text::is_one_line;
 /// The header with the key.
 pub(in crate::fleet) const HEADER: &str = "idempotency-key";
 
-/// Most characters of a key.
+/// Maximum number of characters of a key.
 const LONGEST_KEY: usize = 255;
 
 /// The key of a request, and what the request is.

@@ -18,7 +18,7 @@ use crate::fleet::records::Records;
 use crate::model::text::shortened;
 use crate::wire::operator_api::Code;
 
-/// Most characters of a message in the audit trail.
+/// Maximum number of characters of a message in the audit trail.
 const LONGEST_MESSAGE: usize = 500;
 
 /// A method of a route: what it needs, and its handler.

@@ -21,7 +21,7 @@ const FILTER: [(&str, &str, &str); 4] = [
     ("fleet", "Fleet", "name"),
 ];
 
-/// Most things that a row names.
+/// Maximum number of things that a row names.
 const THINGS: usize = 3;
 
 /// The filter of a request, as fields of a query.

@@ -17,7 +17,7 @@ use crate::fleet::clock;
 use crate::model::text;
 use crate::wire::operator_api::access::AuditView;
 
-/// Most records of a file.
+/// Maximum number of records of a file.
 pub(super) const MOST: usize = 100_000;
 
 /// Records that are read at once.

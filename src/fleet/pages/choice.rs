@@ -9,7 +9,7 @@ use crate::fleet::operator_api::{Moves, ReleaseRows};
 use crate::model::ReleaseStatus;
 use crate::wire::operator_api::ReleaseView;
 
-/// Most releases in a menu. Older ones are chosen on their own pages.
+/// Maximum number of releases in a menu. Older ones are chosen on their own pages.
 const MOST: usize = 200;
 
 /// What a menu is for: a fleet takes only what it could track, a device or a rollout also a draft.

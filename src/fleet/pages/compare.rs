@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::model::text::shortened;
 use crate::wire::operator_api::{Composition, ReleaseDetail};
 
-/// Most fields that are listed.
+/// Maximum number of fields that are listed.
 const MOST: usize = 300;
 
-/// Most characters of a value that are shown.
+/// Maximum number of characters of a value that are shown.
 const LONGEST: usize = 400;
 
 /// What a release changes from an earlier one.

@@ -12,7 +12,7 @@ use crate::fleet::operator_api::{DeviceRow, DeviceRows};
 use crate::model::text::one_line;
 use crate::wire::operator_api::{DeviceRollout, DeviceState, DeviceView, FleetView};
 
-/// Most tags of a device that a row shows.
+/// Maximum number of tags of a device that a row shows.
 const TAGS: usize = 3;
 
 pub(super) fn shown(visitor: &Visitor, fleet: &FleetView, asked: &TableQuery, rows: &DeviceRows) -> Markup {

@@ -46,7 +46,7 @@ const LATE_LINES: usize = 200;
 /// How many colours there are.
 const COLOURS: usize = 6;
 
-/// Most services that are listed. Lines of others are shown, too.
+/// Maximum number of services that are listed. Lines of others are shown, too.
 const MOST_SERVICES: usize = 50;
 
 /// The name that lines of the agent have.

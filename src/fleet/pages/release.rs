@@ -125,7 +125,7 @@ fn words(act: &str) -> Option<(&'static str, &'static str, &'static str)> {
         )),
         "invalidate" => Some((
             "Invalidate release",
-            "An invalid release is tracked by no fleet. A fleet that tracks latest and runs it goes back to the release before at once.",
+            "An invalid release is tracked by no fleet. A fleet that tracks latest and runs it returns to the release before at once.",
             "Invalidate",
         )),
         "validate" => Some((

@@ -77,11 +77,11 @@ pub(super) fn shown(fields: &Fields, webhooks: Option<&[String]>) -> Markup {
     html! {
         (field("waves", "Waves", &or("waves", "1, 10%, 100%"), "In rising order, with commas: a number of devices, a share of the fleet, or tags such as ring=canary. The last is 100%."))
         (tick("approve", "1", fields.get("approve").is_some(), &html! { "A person must approve before each further wave begins" }))
-        (field("soak", "Soak time", &or("soak", "30min"), "How long a wave is watched after enough of its devices have accepted the release."))
-        (field("rate", "Rate", &fields.text("rate"), "Most devices that get the release in a time, such as 500/h. Empty: no limit."))
+        (field("soak", "Soak time", &or("soak", "30min"), "How long the rollout waits, before the next wave, after enough devices have accepted the release."))
+        (field("rate", "Rate", &fields.text("rate"), "The maximum number of devices that get the release in a time, such as 500/h. Empty: no limit."))
         (choices("on_halt", "If too many devices fail", &on_halt, &[
             ("pause", "Halt", "no further device gets the release; those that have it keep it"),
-            ("pull-back", "Halt and pull back", "those that have it also go back to the release of the fleet"),
+            ("pull-back", "Halt and pull back", "those that have it also return to the target of the fleet"),
         ]))
         (webhook_field(fields, webhooks))
         (further(fields))
@@ -115,11 +115,11 @@ fn further(fields: &Fields) -> Markup {
             (text("filter", "Only devices with these tags", "Such as site=north,!lab. Empty: all devices."))
             (text("advance", "Must have accepted it", "The share of the reachable devices, such as 95%. Empty: 95%."))
             (text("max_failures", "Most failures", "It halts at this number of failed devices. Empty: a test of the failure rate decides."))
-            (text("at_once", "At once", "Most devices that update at the same time. Empty: no limit."))
+            (text("at_once", "At once", "The maximum number of devices that update at the same time. Empty: no limit."))
             (text("window", "Window", "When devices may get it, such as Mon-Fri 22:00-04:00 Europe/Zurich. Empty: always."))
             (text("segments", "Segments", "Tags whose values are judged by themselves, such as hw. Empty: none."))
             (text("observe", "Observation", "How long all devices are watched after the last wave. Empty: 1h."))
-            (tick("strict", "1", fields.get("strict").is_some(), &html! { "Pause after each wave that does not prove the release good" }))
+            (tick("strict", "1", fields.get("strict").is_some(), &html! { "Pause after a wave if a device has failed and the verdicts do not prove the release good" }))
         }
     }
 }

@@ -32,7 +32,7 @@ const ACTS: [Act; 6] = [
     (
         "pull-back",
         "Pull back",
-        "All devices that have the release go back to the one before.",
+        "All devices that have the release return to the target of the fleet.",
         &["running", "paused", "halted"],
     ),
     (

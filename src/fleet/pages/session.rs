@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use crate::fleet::policy::KeyHash;
 use crate::fleet::secret;
 
-/// Most sessions. A new one takes the place of the one that was unused for longest.
+/// Maximum number of sessions. A new one takes the place of the one that was unused for longest.
 const MOST: usize = 1000;
-/// Most sessions of one token, so that no user can end those of others.
+/// Maximum number of sessions of one token, so that no user can end those of others.
 const MOST_OF_TOKEN: usize = 50;
 /// A session ends when it was unused for so long, and at the latest after so long.
 pub(super) const IDLE: Duration = Duration::from_secs(2 * 60 * 60);

@@ -23,7 +23,7 @@ use crate::listen::{Rank, Visit};
 /// A token is short.
 const LARGEST_FORM: usize = 8 << 10;
 
-/// Most forms of one address that arrive at once, and how long each may take.
+/// Maximum number of forms of one address that arrive at once, and how long each may take.
 const SIGN_INS_OF_ONE: usize = 4;
 const SIGN_IN_WITHIN: Duration = Duration::from_secs(5);
 

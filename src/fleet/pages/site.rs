@@ -31,13 +31,13 @@ use crate::fleet::secret;
 use crate::listen::Admitted;
 use crate::wire::operator_api::{Code, ErrorView, FleetView, NEXT_PAGE};
 
-/// Most streams of events at once, of all users. A page without one reloads itself now and then.
+/// Maximum number of streams of events at once, of all users. A page without one reloads itself now and then.
 const STREAMS: usize = 64;
 
-/// Most forms of the sign-in page that arrive at once. They come from strangers, and must not take all places of devices.
+/// Maximum number of forms of the sign-in page that arrive at once. They come from strangers, and must not take all places of devices.
 const SIGN_INS: usize = 16;
 
-/// Most fleets in a menu.
+/// Maximum number of fleets in a menu.
 const IN_MENU: usize = 1000;
 
 /// The largest answer of the API that a page reads.

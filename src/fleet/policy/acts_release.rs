@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Change, Compact, Content, Counters, Fleet, Image, Refusal, Release, Room, World};
 use crate::model::{Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
-/// Most services of all releases of a fleet. Their names are in the record of the fleet.
+/// Maximum number of services of all releases of a fleet. Their names are in the record of the fleet.
 const MOST_SERVICES: usize = 5000;
 
 /// The values of a new release.

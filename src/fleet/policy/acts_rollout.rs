@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::{Change, Counters, Device, Fleet, FleetPatch, Refusal, Release, ReleasePatch, World};
 use crate::fleet::rollout::{
-    Cause, Definition, Group, Halt, Member, Pause, Phase, Rollout, RolloutMember, Share, position,
+    Cause, Definition, ExposedDevice, Group, Halt, Pause, Phase, Rollout, RolloutExposure, Share, position,
 };
 use crate::model::{DeviceUuid, ReleaseStatus};
 
-/// Most rollouts of a fleet that are kept. The oldest ones go.
+/// Maximum number of rollouts of a fleet that are kept. The oldest ones go.
 const MOST_KEPT: usize = 50;
 
 /// A rollout that is to begin.
@@ -33,7 +33,7 @@ pub enum Steering {
     },
     /// Ends it. Devices get their fleet's target again.
     Abort,
-    /// Sends back all devices that have the release.
+    /// Returns all devices that have the release to the target of their fleet.
     PullBack,
     /// Gives the release to the whole fleet at once, but not to halted segments.
     Complete,
@@ -188,12 +188,13 @@ impl World {
         Ok(vec![Change::PutRollout(Box::new(rollout))])
     }
 
-    /// Stores a decision of the rollout of a fleet. One that would end it, and cannot, pauses it.
+    /// Returns the changes that store a decision of the rollout of a fleet. If the decision completes the rollout, but the
+    /// fleet cannot get the release, they pause it.
     #[must_use]
-    pub fn put_decision(
+    pub fn changes_for_decision(
         &self,
         mut rollout: Rollout,
-        members: Vec<(DeviceUuid, Member)>,
+        members: Vec<(DeviceUuid, ExposedDevice)>,
         now: Timestamp,
     ) -> Vec<Change> {
         let number = rollout.number;
@@ -202,7 +203,7 @@ impl World {
         let mut changes: Vec<Change> = members
             .into_iter()
             .filter(|(uuid, _)| is_here(uuid))
-            .map(|(uuid, member)| Change::PutMember(uuid, RolloutMember { rollout: number, member }))
+            .map(|(uuid, member)| Change::PutMember(uuid, RolloutExposure { rollout: number, member }))
             .collect();
         if rollout.phase == Phase::Completed {
             match self.complete_rollout(rollout.clone(), now) {

@@ -9,15 +9,15 @@ use super::{
 };
 use crate::model::ServiceName;
 
-/// Most variables of one fleet or device, those of its services included. A service gets those of both, which is less than
+/// Maximum number of variables of one fleet or device, those of its services included. A service gets those of both, which is less than
 /// a device accepts unless its owner sets `limits.variables`.
 const MOST: u64 = 200;
 
-/// Most bytes of all names and values of one fleet or device. The variables of all services are in the target once per
+/// Maximum number of bytes of all names and values of one fleet or device. The variables of all services are in the target once per
 /// service, and a device reads no target of more than 4 MiB.
 const LARGEST: u64 = 64 * 1024;
 
-/// Most bytes of a value.
+/// Maximum number of bytes of a value.
 const LONGEST_VALUE: usize = 32 * 1024;
 
 const NAME_ACCEPTS: &str =

@@ -13,10 +13,10 @@ use crate::fleet::webhook::{
     self, Deliveries, Event, Failed, Message, News, Secret, Subject, Webhook, WebhookChange, WebhookRefusal,
 };
 
-/// Most webhooks.
+/// Maximum number of webhooks.
 const MOST: usize = 50;
 
-/// Most messages that wait for one webhook. The oldest are given up.
+/// Maximum number of messages that wait for one webhook. The oldest are given up.
 const MOST_WAITING: usize = 100;
 
 const NAME_ACCEPTS: &str =

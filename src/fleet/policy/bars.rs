@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Bar, Change, Device, Refusal, World};
 use crate::model::{DeviceUuid, ReleaseStatus};
 
-/// Most bars. If all are used, no device can be deleted, because dropping the oldest bar would let that device register
+/// Maximum number of bars. If all are used, no device can be deleted, because dropping the oldest bar would let that device register
 /// again unnoticed. 100,000 bars take about 60 MB of memory.
 const MOST_BARS: usize = 100_000;
 

@@ -7,7 +7,7 @@ use super::{Change, Device, Fleet, ProvisioningKey, VariableHolder, Variables, W
 use crate::fleet::access::{AccessChange, Scope, Token};
 use crate::fleet::webhook::{Webhook, WebhookChange, origin};
 
-/// Most characters of all details of a record.
+/// Maximum number of characters of all details of a record.
 const LONGEST: usize = 500;
 
 impl World {

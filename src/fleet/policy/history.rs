@@ -4,7 +4,7 @@ use super::{Device, PastRelease, PastVerdict, Reported, World};
 use crate::model::{Commit, Reason};
 use crate::wire::report_v3::UpdateStatus;
 
-/// Most releases that are kept of one device. The oldest ones go.
+/// Maximum number of releases that are kept of one device. The oldest ones go.
 const MOST: usize = 12;
 
 /// Longest text of why a release was rejected, in characters.

@@ -10,7 +10,7 @@ use super::types::KeyEnd;
 use crate::fleet::access::AccessRefusal;
 use crate::fleet::webhook::WebhookRefusal;
 
-/// Most entries of a list in a text, and most characters of an entry.
+/// Maximum number of entries of a list in a text, and of characters of an entry.
 const MOST: usize = 10;
 const LONGEST: usize = 300;
 /// Lines of an import that a message names.

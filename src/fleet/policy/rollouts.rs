@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{Change, Device};
-use crate::fleet::rollout::{Member, Rollout, RolloutMember};
+use crate::fleet::rollout::{ExposedDevice, Rollout, RolloutExposure};
 use crate::model::DeviceUuid;
 
 /// All rollouts and members.
@@ -14,7 +14,7 @@ pub(super) struct AllRollouts {
     by_number: OrdMap<u64, Arc<Rollout>>,
     /// The newest rollout of each fleet.
     newest: OrdMap<u64, u64>,
-    exposed: OrdMap<DeviceUuid, Arc<RolloutMember>>,
+    exposed: OrdMap<DeviceUuid, Arc<RolloutExposure>>,
 }
 
 impl AllRollouts {
@@ -32,7 +32,7 @@ impl AllRollouts {
         }
     }
 
-    pub(super) fn expose(&mut self, uuid: DeviceUuid, exposed: RolloutMember) {
+    pub(super) fn expose(&mut self, uuid: DeviceUuid, exposed: RolloutExposure) {
         self.exposed.insert(uuid, Arc::new(exposed));
     }
 
@@ -48,7 +48,7 @@ impl AllRollouts {
         self.by_number.get(self.newest.get(&fleet)?)
     }
 
-    pub(super) fn member(&self, device: &Device) -> Option<(&Rollout, &Member)> {
+    pub(super) fn member(&self, device: &Device) -> Option<(&Rollout, &ExposedDevice)> {
         let exposed = self.exposed.get(&device.uuid)?;
         let rollout = self.newest(device.fleet).filter(|rollout| rollout.number == exposed.rollout)?;
         Some((rollout, &exposed.member))

@@ -12,11 +12,11 @@ const OF_A_SERVICE: usize = 256;
 /// How many releases are accepted. Drafts and failed ones count as all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Most releases of a fleet.
+    /// Maximum number of releases of a fleet.
     pub releases: usize,
-    /// Most bytes of the releases of a fleet.
+    /// Maximum number of bytes of the releases of a fleet.
     pub of_a_fleet: usize,
-    /// Most bytes of all releases.
+    /// Maximum number of bytes of all releases.
     pub of_all: usize,
 }
 

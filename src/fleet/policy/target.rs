@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Device, Refusal, Release, World};
-use crate::fleet::rollout::{Member, Rollout};
+use crate::fleet::rollout::{ExposedDevice, Rollout};
 
 impl World {
     /// Returns the release that a device should run: its own pin, else that of a rollout that exposes it, else its fleet's
@@ -48,7 +48,7 @@ impl World {
 
     /// Returns the newest rollout of a device's fleet, and what it has noted of the device, if it is exposed.
     #[must_use]
-    pub fn membership(&self, device: &Device) -> Option<(&Rollout, &Member)> {
+    pub fn membership(&self, device: &Device) -> Option<(&Rollout, &ExposedDevice)> {
         self.rollouts.member(device)
     }
 

@@ -13,7 +13,7 @@ use super::{Compact, PastRelease, PinnedTo, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::fleet::repeats::Repeat;
-use crate::fleet::rollout::{Rollout, RolloutMember};
+use crate::fleet::rollout::{Rollout, RolloutExposure};
 use crate::fleet::webhook::WebhookChange;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
@@ -224,7 +224,7 @@ pub struct ProvisioningKey {
     /// The moment from which it registers no more devices.
     #[serde(default)]
     pub expires: Option<Timestamp>,
-    /// Most registrations in total; `None`: any number.
+    /// Maximum number of registrations in total; `None`: any number.
     #[serde(default)]
     pub most_uses: Option<u64>,
     /// How many devices it has registered.
@@ -355,7 +355,7 @@ pub enum Change {
     PutRollout(Box<Rollout>),
     DropRollout(u64),
     /// What a rollout has noted of a device.
-    PutMember(DeviceUuid, RolloutMember),
+    PutMember(DeviceUuid, RolloutExposure),
     /// A webhook, or a message that waits for its delivery.
     Webhook(WebhookChange),
 }

@@ -16,14 +16,14 @@ pub struct Definition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<TagFilter>,
     pub waves: Vec<Wave>,
-    /// How long a wave is watched after enough of its devices have accepted the release.
+    /// How long the rollout waits, before the next wave, after enough devices have accepted the release.
     pub soak: Span,
-    /// The share of a wave's reachable devices that must have accepted it.
+    /// The share that is enough, of the reachable devices of all waves so far, without halted segments.
     pub advance: Share,
-    /// Most devices that get the release in a time.
+    /// The maximum number of devices that get the release in a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Most devices that update at the same time.
+    /// The maximum number of devices that update at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u32>,
     /// When devices may get the release. Without any: always.
@@ -36,7 +36,8 @@ pub struct Definition {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<String>,
     pub test: Test,
-    /// Whether each wave must prove the release good. Otherwise it is enough that its verdicts do not speak against it.
+    /// Whether a wave pauses the rollout if a device has failed and the verdicts do not prove the release good. Otherwise it
+    /// pauses only if the verdicts speak against the release.
     #[serde(rename = "strict")]
     pub is_strict: bool,
     /// Halts when so many devices have failed.
@@ -46,7 +47,7 @@ pub struct Definition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failure_rate: Option<Share>,
     pub min_sample: u32,
-    /// After this time without a sign a device that was reachable before counts as failed.
+    /// After this time without contact, a device that was reachable before counts as failed.
     pub silent_after: Span,
     /// How long all devices are watched after the last wave, until the rollout completes.
     pub observe: Span,
@@ -87,7 +88,7 @@ impl Default for Definition {
 pub enum OnHalt {
     /// They keep it, and no other device is exposed.
     Pause,
-    /// They go back to what their fleet runs.
+    /// They return to their fleet's target.
     PullBack,
 }
 
@@ -102,7 +103,7 @@ pub enum BadDefinition {
     Value { field: &'static str, given: String, accepts: &'static str },
 }
 
-/// Most barriers, segments and windows of a definition, each.
+/// The maximum number of barriers, of segments and of windows of a definition.
 const MOST: usize = 16;
 
 impl Definition {

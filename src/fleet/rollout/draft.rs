@@ -1,13 +1,13 @@
-//! One decision under way: the devices of a rollout, looked at and counted.
+//! One decision under way: the devices of a rollout, with their verdicts and counts.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::definition::{Definition, OnHalt};
 use super::position::{Position, position};
 use super::share::Share;
-use super::state::{Counted, Member, Question, Rollout};
+use super::state::{Counted, ExposedDevice, Question, Rollout};
 use super::tally::{Tally, Verdict};
-use super::verdict::{self, Outside, Subject};
+use super::verdict::{self, Conditions, Subject};
 use super::wave::Group;
 use crate::fleet::tag_filter::TagFilter;
 
@@ -40,8 +40,8 @@ pub(super) struct Candidate<'a> {
 pub(super) struct Draft<'r, 'a> {
     pub(super) rollout: Rollout,
     pub(super) definition: &'r Definition,
-    pub(super) outside: Outside,
-    pub(super) members: Vec<(&'a str, Member)>,
+    pub(super) conditions: Conditions,
+    pub(super) members: Vec<(&'a str, ExposedDevice)>,
     /// Devices of the waves so far that are not exposed yet, in no halted segment.
     pub(super) candidates: Vec<Candidate<'a>>,
     /// Points of the order, if the wave is a number of devices that has no end yet.
@@ -54,14 +54,14 @@ pub(super) struct Draft<'r, 'a> {
 }
 
 impl<'r, 'a> Draft<'r, 'a> {
-    pub(super) fn new(rollout: &'r Rollout, outside: Outside) -> Self {
+    pub(super) fn new(rollout: &'r Rollout, conditions: Conditions) -> Self {
         let mut own = rollout.clone();
         // It is asked again only if this decision wants it.
         let question = if own.phase.is_running() { own.question.take() } else { None };
         Self {
             rollout: own,
             definition: &rollout.definition,
-            outside,
+            conditions,
             members: Vec::new(),
             candidates: Vec::new(),
             points: wave_number(rollout)
@@ -89,12 +89,12 @@ impl<'r, 'a> Draft<'r, 'a> {
         }
     }
 
-    fn look_at_member(&mut self, member: &Member, device: Subject<'a>, position: Option<Position>) {
+    fn look_at_member(&mut self, member: &ExposedDevice, device: Subject<'a>, position: Option<Position>) {
         self.survey.devices += 1;
         self.note_point(position);
         // Once all are sent back, what they do says nothing about the release.
-        let mut judged = match self.rollout.phase.is_exposing() {
-            true => verdict::judged(member, &device, self.definition.silent_after, self.outside),
+        let mut judged = match self.rollout.phase.keeps_release() {
+            true => verdict::judged(member, &device, self.definition.silent_after, self.conditions),
             false => member.clone(),
         };
         let is_live = self.is_live(device.tags);
@@ -213,7 +213,7 @@ pub fn survey<'a>(rollout: &Rollout, devices: impl Iterator<Item = Subject<'a>>)
 }
 
 impl Survey<'_> {
-    fn count(&mut self, member: &Member, is_live: bool) {
+    fn count(&mut self, member: &ExposedDevice, is_live: bool) {
         self.all.add(member.verdict);
         self.waves.entry(member.wave).or_default().add(member.verdict);
         if is_live {

@@ -6,7 +6,7 @@ use super::judge::Finding;
 use super::share::Share;
 use super::state::{Cause, Counted, Halt, Pause, Phase, Segment};
 
-/// Most reasons of devices that a halt quotes.
+/// Maximum number of reasons of devices that a halt quotes.
 const MOST_REASONS: usize = 3;
 
 /// What has been halted. The rest is judged at the next decision.
@@ -21,9 +21,10 @@ impl Draft<'_, '_> {
     /// Halts the rollout, or a segment of it, if the verdicts say so.
     pub(super) fn halt_if_bad(&mut self) -> Halted {
         let (Phase::Running | Phase::Paused { .. }) = self.rollout.phase else { return Halted::Nothing };
-        let cause = if self.outside.is_release_valid { self.bad_cause() } else { Some(Cause::Invalidated) };
+        let cause =
+            if self.conditions.is_release_valid { self.bad_cause() } else { Some(Cause::Invalidated) };
         // One bad segment does not mean that the release is bad in the others.
-        if self.outside.is_release_valid && self.halt_segment() {
+        if self.conditions.is_release_valid && self.halt_segment() {
             return Halted::Segment;
         }
         match cause {

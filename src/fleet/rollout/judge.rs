@@ -13,7 +13,7 @@ use super::share::Share;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Test {
-    /// Most probability of calling a good release bad.
+    /// Highest probability of calling a good release bad.
     pub alpha: Share,
     /// Probability of calling a bad release good.
     pub beta: Share,

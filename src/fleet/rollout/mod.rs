@@ -1,15 +1,16 @@
-//! Takes a release to a fleet in waves, judges it by what becomes of the devices, and stops by itself.
+//! Gives a release to a fleet in waves, judges it by the verdicts of the devices, and stops by itself when it is bad.
 //!
-//! [`decide`] is the whole of it: from the stored state of a rollout, the devices of its fleet and the time it computes the next
-//! state and the devices to expose. It is pure, and whoever calls it stores what it returns in one write, so that a server that
-//! is killed goes on where it was.
+//! Begin with [`decide()`]. It takes the stored state of a rollout, the devices of its fleet and the time, and returns the
+//! next state and the devices that get the release. It is pure. The caller stores what it returns in one write, so a server
+//! that is killed continues from there.
 //!
-//! The position of a device in the order is a hash of the rollout and the device ([`position()`]), so no device is moved by others that
-//! join, leave or get another tag. A device that was exposed is a [`Member`] from then on, whatever becomes of its tags.
+//! The position of a device in the order is a hash of the rollout and the device ([`position()`]), so devices that join,
+//! leave or get another tag do not change the place of others. From the moment when a device gets the release, it is an
+//! [`ExposedDevice`], whatever becomes of its tags.
 
+mod decide;
 mod definition;
 mod draft;
-mod engine;
 mod halting;
 mod judge;
 mod position;
@@ -24,13 +25,15 @@ mod wave;
 #[cfg(test)]
 mod tests;
 
+pub use decide::{Decision, decide};
 pub use definition::Definition;
 pub use draft::{plan, survey};
-pub use engine::{Decision, decide};
 pub use position::{Position, position};
 pub use question::Awaits;
 pub use share::Share;
-pub use state::{Cause, Counted, Halt, Member, Pause, Phase, Question, Rollout, RolloutMember, Segment};
+pub use state::{
+    Cause, Counted, ExposedDevice, Halt, Pause, Phase, Question, Rollout, RolloutExposure, Segment,
+};
 pub use tally::Tally;
-pub use verdict::{Outside, Stands, Subject};
+pub use verdict::{Conditions, Stands, Subject};
 pub use wave::Group;

@@ -1,4 +1,4 @@
-//! Tries a definition on a fleet that exists only here, with the same engine. Every run is decided by its seed.
+//! Tries a definition on a fleet that exists only in memory, with the same decisions. The seed determines each run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::engine::decide;
-use super::state::{Member, Pause, Phase, Rollout};
+use super::decide::decide;
+use super::state::{ExposedDevice, Pause, Phase, Rollout};
 use super::tally::Tally;
-use super::verdict::{Outside, Stands, Subject};
+use super::verdict::{Conditions, Stands, Subject};
 use super::{Definition, Segment, Share};
 
 /// The shape of a fleet.
@@ -76,7 +76,7 @@ struct Simulated {
     tags: usize,
     will_fail: bool,
     presence: Presence,
-    member: Option<Member>,
+    member: Option<ExposedDevice>,
     /// When its update ends, in seconds since the start; known once it has heard of the release.
     ends: Option<u64>,
 }
@@ -213,17 +213,17 @@ pub fn run(definition: &Definition, model: &Model, seed: u64) -> Run {
     let mut second = 0;
     loop {
         fleet.hear(second, update, &mut random);
-        let outside = Outside {
+        let conditions = Conditions {
             now: at(start, second),
             listening_since: start,
             is_in_window: true,
             is_release_valid: true,
         };
-        let decision = decide(&rollout, fleet.subjects(start, second), outside);
+        let decision = decide(&rollout, fleet.subjects(start, second), conditions);
         let tally = decision.survey.all;
         let is_idle = decision.members.is_empty() && tally.open() == 0;
         rollout = decision.rollout;
-        let changed: Vec<(usize, Member)> =
+        let changed: Vec<(usize, ExposedDevice)> =
             decision.members.into_iter().map(|(uuid, member)| (index_of(uuid), member)).collect();
         for (index, member) in changed {
             fleet.devices[index].member = Some(member);

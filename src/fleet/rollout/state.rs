@@ -87,8 +87,8 @@ impl Rollout {
 
     /// Returns the release that a device gets from it; `None` if it gets that of its fleet.
     #[must_use]
-    pub fn release_for(&self, member: &Member) -> Option<u64> {
-        let is_exposed = self.phase.is_exposing() && !member.is_pulled_back;
+    pub fn release_for(&self, member: &ExposedDevice) -> Option<u64> {
+        let is_exposed = self.phase.keeps_release() && !member.is_pulled_back;
         is_exposed.then(|| self.barriers.get(member.barriers).copied().unwrap_or(self.release))
     }
 
@@ -235,9 +235,9 @@ impl Phase {
         matches!(self, Self::Completed | Self::Aborted { .. })
     }
 
-    /// Returns `true` if exposed devices still get the release.
+    /// Returns `true` if exposed devices keep the release.
     #[must_use]
-    pub fn is_exposing(&self) -> bool {
+    pub fn keeps_release(&self) -> bool {
         match self {
             Self::Running | Self::Paused { .. } => true,
             Self::Halted { is_pulled_back, .. } => !is_pulled_back,
@@ -350,7 +350,7 @@ impl fmt::Display for Halt {
 
 /// A device that is exposed to the release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
+pub struct ExposedDevice {
     /// Index of its wave.
     pub wave: usize,
     pub exposed: Timestamp,
@@ -369,11 +369,11 @@ pub struct Member {
 
 /// A device that a rollout has exposed to its release. It means nothing once its fleet has another rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolloutMember {
+pub struct RolloutExposure {
     /// Number of the rollout.
     pub rollout: u64,
     #[serde(flatten)]
-    pub member: Member,
+    pub member: ExposedDevice,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

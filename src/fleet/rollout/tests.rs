@@ -26,7 +26,7 @@ struct Story {
 struct TestDevice {
     tags: BTreeMap<String, String>,
     is_pinned: bool,
-    member: Option<Member>,
+    member: Option<ExposedDevice>,
     stands: Stands,
     why: String,
     is_reachable: bool,
@@ -98,13 +98,13 @@ impl Story {
 
     /// One decision; it is stored.
     fn decide(&mut self) -> Tally {
-        let outside = Outside {
+        let conditions = Conditions {
             now: self.now,
             listening_since: self.listening_since,
             is_in_window: self.is_in_window,
             is_release_valid: self.is_release_valid,
         };
-        let decision = decide(&self.rollout, subjects(&self.devices), outside);
+        let decision = decide(&self.rollout, subjects(&self.devices), conditions);
         let tally = decision.survey.all;
         let changed: Vec<_> =
             decision.members.into_iter().map(|(uuid, member)| (uuid.to_owned(), member)).collect();
@@ -204,12 +204,12 @@ fn a_bad_release_halts_with_its_reasons() {
         "3 of 3 devices failed: more likely a failure rate of 5% than the usual 0.5%; most frequent: \
          2 × web exited with code 1, 1 × web exited with code 0"
     );
-    assert!(story.rollout.phase.is_exposing(), "they keep it by default");
+    assert!(story.rollout.phase.keeps_release(), "they keep it by default");
     let mut story = Story::new(r#"{"waves": ["100%"], "on_halt": "pull-back"}"#, 8);
     story.decide();
     story.all_exposed(Stands::Rejected);
     story.decide();
-    assert!(!story.rollout.phase.is_exposing());
+    assert!(!story.rollout.phase.keeps_release());
 }
 
 #[test]
@@ -678,7 +678,7 @@ proptest! {
         (0..4).for_each(|number| story.device(number).tags = tags(CANARY));
         story.decide();
         for act in &acts {
-            let before: BTreeMap<String, Member> =
+            let before: BTreeMap<String, ExposedDevice> =
                 story.devices.iter().filter_map(|(id, one)| Some((id.clone(), one.member.clone()?))).collect();
             let wave = story.rollout.wave;
             story.act(act);

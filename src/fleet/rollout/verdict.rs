@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::share::Span;
-use super::state::Member;
+use super::state::ExposedDevice;
 use super::tally::Verdict;
 
 /// A device of the fleet, as far as a rollout depends on it.
@@ -16,7 +16,7 @@ pub struct Subject<'a> {
     /// Whether it has a pin of its own, which is stronger than a rollout.
     pub is_pinned: bool,
     /// `None`: it is not exposed to the release.
-    pub member: Option<&'a Member>,
+    pub member: Option<&'a ExposedDevice>,
     /// How it stands with what it should run.
     pub stands: Stands,
     /// Why it stands so, in its own words; may be empty.
@@ -28,13 +28,13 @@ pub struct Subject<'a> {
     pub barriers_passed: usize,
 }
 
-/// The outside, as far as a rollout depends on it.
+/// The conditions of a decision besides the devices: the time, and limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Outside {
+pub struct Conditions {
     pub now: Timestamp,
     /// Whether devices may be exposed at this time.
     pub is_in_window: bool,
-    /// Since when the server hears of devices. Before that no device was silent.
+    /// Since when the server has received polls of devices. Before that no device counts as silent.
     pub listening_since: Timestamp,
     /// Whether the release may still be given to devices.
     pub is_release_valid: bool,
@@ -53,7 +53,12 @@ pub enum Stands {
 }
 
 /// Returns the device's record as it is now.
-pub(super) fn judged(member: &Member, subject: &Subject<'_>, silent_after: Span, outside: Outside) -> Member {
+pub(super) fn judged(
+    member: &ExposedDevice,
+    subject: &Subject<'_>,
+    silent_after: Span,
+    conditions: Conditions,
+) -> ExposedDevice {
     let mut judged = member.clone();
     if member.is_pulled_back {
         return judged;
@@ -62,14 +67,19 @@ pub(super) fn judged(member: &Member, subject: &Subject<'_>, silent_after: Span,
     let is_passing = subject.barriers_passed > member.barriers;
     judged.barriers = member.barriers.max(subject.barriers_passed);
     let verdict =
-        if is_passing { Verdict::Updating } else { verdict(&judged, subject, silent_after, outside) };
+        if is_passing { Verdict::Updating } else { verdict(&judged, subject, silent_after, conditions) };
     if verdict != member.verdict {
-        (judged.verdict, judged.since) = (verdict, outside.now);
+        (judged.verdict, judged.since) = (verdict, conditions.now);
     }
     judged
 }
 
-fn verdict(member: &Member, subject: &Subject<'_>, silent_after: Span, outside: Outside) -> Verdict {
+fn verdict(
+    member: &ExposedDevice,
+    subject: &Subject<'_>,
+    silent_after: Span,
+    conditions: Conditions,
+) -> Verdict {
     let was = member.verdict;
     if was == Verdict::Rejected || was == Verdict::Unhealthy {
         // Once is enough, whatever comes after it.
@@ -79,7 +89,8 @@ fn verdict(member: &Member, subject: &Subject<'_>, silent_after: Span, outside: 
         return Verdict::Unreached;
     }
     let sign = subject.last_contact.map_or(member.exposed, |contact| contact.max(member.exposed));
-    if !subject.is_reachable && has_passed(sign.max(outside.listening_since), silent_after, outside.now) {
+    if !subject.is_reachable && has_passed(sign.max(conditions.listening_since), silent_after, conditions.now)
+    {
         return Verdict::Silent;
     }
     match subject.stands {

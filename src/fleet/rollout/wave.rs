@@ -41,7 +41,7 @@ pub enum BadWave {
     TooMany { count: usize, most: usize },
 }
 
-/// Most waves of a rollout.
+/// Maximum number of waves of a rollout.
 const MOST: usize = 32;
 
 /// What follows the group of a wave that needs approval.

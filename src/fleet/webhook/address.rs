@@ -2,7 +2,7 @@
 
 use crate::http::{self, Url};
 
-/// Most bytes of a URL.
+/// Maximum number of bytes of a URL.
 const LONGEST: usize = 2000;
 
 /// Why a URL is not accepted. It is never quoted, because its path may be a secret.

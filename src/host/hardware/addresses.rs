@@ -13,7 +13,7 @@ use super::files;
 const FOREIGN: [&str; 11] =
     ["balena", "br-", "cni", "docker", "podman", "rce", "redsocks", "resin-", "supervisor", "veth", "virbr"];
 
-/// Most addresses that are returned, of each kind.
+/// Maximum number of addresses that are returned, of each kind.
 const MOST: usize = 32;
 
 /// The type of an Ethernet interface in sysfs, which a wireless one has, too.

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Most bytes of a file that are read.
+/// Maximum number of bytes of a file that are read.
 const LONGEST: u64 = 256 << 10;
 
-/// Most entries of a folder that are read.
+/// Maximum number of entries of a folder that are read.
 const MOST: usize = 256;
 
 /// Returns the beginning of a file as text; `None` if it cannot be read.

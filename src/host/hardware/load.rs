@@ -6,7 +6,7 @@ use super::files;
 
 const MIB: u64 = 1 << 20;
 
-/// Most bytes of a serial number, and of the path of a block device.
+/// Maximum number of bytes of a serial number, and of the path of a block device.
 const LONGEST_WORD: usize = 64;
 
 /// Kinds of thermal zones that are near the processor, the best first.

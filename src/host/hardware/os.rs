@@ -8,7 +8,7 @@ use super::files;
 /// (docs/dev/protocol.md, "Registration").
 const OLDEST: [u64; 3] = [2, 11, 0];
 
-/// Most characters of a distribution's name.
+/// Maximum number of characters of a distribution's name.
 const LONGEST_NAME: usize = 32;
 
 /// Returns version and variant. No version is better than one with which the device could not be moved.

@@ -26,10 +26,10 @@ use crate::model::ServiceName;
 pub const MOST_BYTES: u64 = 64 * 1024;
 pub const MOST_FILES: u32 = 64;
 
-/// Most bytes of a lock or hand-over file of a service.
+/// Maximum number of bytes of a lock or hand-over file of a service.
 const LONGEST_WORD: u64 = 4096;
 
-/// Most files and folders that one call removes.
+/// Maximum number of files and folders that one call removes.
 const AT_ONCE: u32 = 2000;
 
 /// Names that are read from a folder before they are removed.
@@ -46,7 +46,7 @@ pub struct Space {
     /// Its size in bytes, and the bytes in use.
     pub bytes: u64,
     pub used: u64,
-    /// Most files that it can have (0: no limit), and the files that it has.
+    /// Maximum number of files that it can have (0: no limit), and the files that it has.
     pub files: u64,
     pub has: u64,
 }

@@ -11,7 +11,7 @@ use super::app::AppSituation;
 use super::containers::{belongs_to, is_up, may_come_up};
 use super::gate::may_lock;
 use super::situation::Situation;
-use super::takeover::may_stop_first;
+use super::stop_first::may_stop_first;
 use super::{leftovers, networks};
 
 mod refused;
@@ -25,7 +25,7 @@ pub fn violations(at: &Situation, plan: &Plan) -> Vec<String> {
         if before.contains(step) {
             found.push(format!("{step}: twice in one stage"));
         }
-        if at.cooling.get(step).is_some_and(|cooling| !cooling.is_over()) {
+        if at.failed_steps.get(step).is_some_and(|failure| !failure.is_over()) {
             found.push(format!("{step}: repeated too early"));
         }
         let Some(target) = at.target.as_deref().filter(|t| !t.apps.is_empty()) else {
@@ -52,8 +52,8 @@ struct Checked<'a> {
     after: &'a [Step],
     app: Option<AppSituation<'a>>,
     ledger: Option<&'a AppLedger>,
-    accepted: Option<&'a Release>,
-    /// The release that the app is to run. In place of a rejected or refused one, this is the accepted release.
+    good: Option<&'a Release>,
+    /// The release that the app is to run. In place of a rejected or refused one, this is the good release.
     wanted: Option<&'a Release>,
     is_refused: bool,
     is_on_trial: bool,
@@ -70,16 +70,16 @@ impl<'a> Checked<'a> {
         let app = step.app().map(|id| AppSituation::new(at, id));
         let in_target = app.and_then(|app| target.apps.get(app.id));
         let ledger = app.and_then(|app| app.ledger);
-        let accepted = ledger.and_then(|a| a.good.as_ref());
+        let good = ledger.and_then(|a| a.good.as_ref());
         let asked = in_target.and_then(TargetApp::release);
         let key = |release: Option<&Release>| release.map(Release::key);
         let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
         let is_rejected = rejected.is_some() && rejected == key(asked).as_ref();
         let is_refused = matches!(in_target, Some(TargetApp::Refused(_)));
-        let wanted = if is_rejected || is_refused { accepted } else { asked };
+        let wanted = if is_rejected || is_refused { good } else { asked };
         let tried = ledger.and_then(|a| a.trial.as_ref()).map(|trial| &trial.release);
         let is_on_trial = tried.is_some() && tried == key(wanted).as_ref();
-        Self { at, target, step, before, after, app, ledger, accepted, wanted, is_refused, is_on_trial }
+        Self { at, target, step, before, after, app, ledger, good, wanted, is_refused, is_on_trial }
     }
 
     fn violation(&self) -> Option<&'static str> {
@@ -98,15 +98,15 @@ impl<'a> Checked<'a> {
             Step::Fence { container, .. } => self.fence(container),
             Step::RemoveImage { image } => self.remove_image(image),
             Step::Try { .. } if self.is_held() => Some("the device is held"),
-            Step::Try { .. } if self.accepted.is_some() && self.is_locked() => Some("updates are locked"),
+            Step::Try { .. } if self.good.is_some() && self.is_locked() => Some("updates are locked"),
             Step::Try { .. } | Step::Accept { .. } => {
                 let Some(wanted) = self.wanted else { return Some("no release is wanted") };
                 let is_tried = matches!(self.step, Step::Try { .. });
                 (!self.is_ready(wanted, is_tried)).then_some("one of its containers is missing")
             }
             Step::Reject { .. } => {
-                let has_other = self.accepted.is_some() && self.accepted != self.wanted;
-                (!has_other).then_some("there is nothing to go back to")
+                let has_other = self.good.is_some() && self.good != self.wanted;
+                (!has_other).then_some("there is nothing to roll back to")
             }
             Step::Forget { .. } => self.wanted.is_some().then_some("a release of it is wanted"),
             Step::Heal { .. } if self.is_held() => Some("the device is held"),
@@ -115,7 +115,7 @@ impl<'a> Checked<'a> {
                 (healed >= self.at.settings.heals).then_some("it was restarted often enough")
             }
             Step::Unlock { .. } => {
-                (self.is_on_trial && self.accepted.is_some()).then_some("its release is on trial")
+                (self.is_on_trial && self.good.is_some()).then_some("its release is on trial")
             }
             Step::Create { service, spec, .. } => self.create(service, spec),
             Step::RemoveNetwork { id, .. } => self.remove_network(id),
@@ -137,24 +137,25 @@ impl<'a> Checked<'a> {
         if self.at.observed.is_orphan(seen) {
             return None;
         }
-        let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
+        let is_stopped_by_operator =
+            |a: &AppLedger| a.stopped_by_operator.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
         // An outdated container is removed instead, and the next plans create it again.
         let comes_back = |step: &Step| {
             matches!(step, Step::Start { container: c, .. } if c == container)
                 || seen.is_outdated && matches!(step, Step::Remove { container: c, .. } if c == container)
         };
-        if self.ledger.is_some_and(is_halted) || self.after.iter().any(comes_back) {
+        if self.ledger.is_some_and(is_stopped_by_operator) || self.after.iter().any(comes_back) {
             return None;
         }
         if is_up(seen) && self.is_locked() {
             return Some("updates are locked");
         }
         let wanted = self.wanted?;
-        let is_stranger = !is_of(self.accepted, seen) && !is_of(Some(wanted), seen);
-        if is_stranger && self.accepted.is_some_and(|accepted| self.is_ready(accepted, false)) {
+        let is_stranger = !is_of(self.good, seen) && !is_of(Some(wanted), seen);
+        if is_stranger && self.good.is_some_and(|good| self.is_ready(good, false)) {
             return None;
         }
-        let is_back = self.accepted == Some(wanted);
+        let is_back = self.good == Some(wanted);
         let makes_room = (self.is_on_trial && may_stop_first(wanted, &seen.service))
             || ((self.is_on_trial || is_back) && self.stands_in_the_way(wanted, seen));
         (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
@@ -173,16 +174,16 @@ impl<'a> Checked<'a> {
             return None;
         }
         let tried = self.wanted.filter(|_| self.is_on_trial);
-        if tried.iter().chain(&self.accepted).any(|release| self.is_in_the_way(app, release, id)) {
+        if tried.iter().chain(&self.good).any(|release| self.is_in_the_way(app, release, id)) {
             return None;
         }
         // An app that is removed needs none of its networks.
         let wanted = self.wanted?;
-        if [Some(wanted), self.accepted].iter().flatten().any(|release| networks::is_of(release, network)) {
+        if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
         }
-        let is_unused = leftovers::is_unused(app, network, self.accepted, wanted);
-        (self.accepted != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
+        let is_unused = leftovers::is_unused(app, network, self.good, wanted);
+        (self.good != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
     }
 
     fn is_in_the_way(&self, app: AppSituation<'_>, release: &Release, id: &NetworkId) -> bool {
@@ -213,10 +214,10 @@ impl<'a> Checked<'a> {
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
             && !is_of(Some(wanted), seen);
         let app = AppSituation::new(self.at, &seen.app);
-        if is_asked || leftovers::is_leftover(app, seen, self.accepted, wanted) {
+        if is_asked || leftovers::is_leftover(app, seen, self.good, wanted) {
             return None;
         }
-        if self.accepted != Some(wanted) {
+        if self.good != Some(wanted) {
             return Some("its successor is not accepted yet");
         }
         let is_kept = is_of(Some(wanted), seen);
@@ -229,7 +230,7 @@ impl<'a> Checked<'a> {
     fn create(&self, service: &ServiceName, hash: &SpecHash) -> Option<&'static str> {
         let app = self.app?;
         let has_it = |r: &&&Release| r.services.get(service).is_some_and(|spec| spec.hash == *hash);
-        let releases = [self.wanted, self.accepted];
+        let releases = [self.wanted, self.good];
         let Some(release) = releases.iter().flatten().find(has_it) else {
             return Some("no release we know of has this spec");
         };
@@ -242,14 +243,15 @@ impl<'a> Checked<'a> {
 
     fn start(&self, container: &ContainerId) -> Option<&'static str> {
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
-        if !is_of(self.wanted, seen) && !is_of(self.accepted, seen) {
+        if !is_of(self.wanted, seen) && !is_of(self.good, seen) {
             return Some("no release we know of has this spec");
         }
-        if self.is_held() && self.accepted.is_some() && !is_of(self.accepted, seen) {
+        if self.is_held() && self.good.is_some() && !is_of(self.good, seen) {
             return Some("the device is held");
         }
-        let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
-        if self.ledger.is_some_and(is_halted) {
+        let is_stopped_by_operator =
+            |a: &AppLedger| a.stopped_by_operator.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
+        if self.ledger.is_some_and(is_stopped_by_operator) {
             return Some("an operator stopped it");
         }
         let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;

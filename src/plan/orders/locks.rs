@@ -12,7 +12,7 @@ use super::lookup::{check_not_held, find_app, name_of_app};
 /// How many leases may be in force, so that a program that never releases them does not fill the disk.
 const MOST: usize = 64;
 
-/// Gives a lease, except during an update or a way back. A swap that has begun is finished, so the lease would have no
+/// Gives a lease, except during an update or a rollback. A swap that has begun is finished, so the lease would have no
 /// effect on it.
 pub(super) fn give(at: &Situation, ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
     let is_under_way = |(id, app): &(&AppId, &AppLedger)| {

@@ -23,8 +23,8 @@ const BY_HAND: &str = "an operator rolled it back";
 /// Returns the ledger after `order`, and the answer for the operator. A refused order does not change the ledger.
 ///
 /// - `Retry` forgets rejections and what downloads have cost. The caller must also forget the steps that wait for their next attempt.
-/// - `Rollback` rejects the wanted release. The accepted one comes back. If the wanted one is accepted already, the
-///   one accepted before it comes back, from images that are on this device.
+/// - `Rollback` rejects the wanted release. The device rolls back to the good one. If the wanted one is itself the good
+///   one, it rolls back to the one accepted before it, from images that are on this device.
 /// - `Force` lets a release ignore locks and windows, but not a hold.
 ///
 /// Every order that is carried out also drops leases that have ended.
@@ -87,7 +87,7 @@ fn retry(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> Result<Strin
     if forget_downloads(ledger, chosen.as_ref().map(|app| AppSituation::new(at, app))) {
         answer.push("images may be downloaded again".to_owned());
     }
-    if !at.cooling.is_empty() {
+    if !at.failed_steps.is_empty() {
         answer.push("steps that failed are tried again now".to_owned());
     }
     if answer.is_empty() {
@@ -121,7 +121,7 @@ fn mark_exited(at: &Situation, app: &AppId, entry: &mut AppLedger, rejection: &R
         let is_rejected = rejection.release.specs.get(&seen.service) == Some(&seen.spec);
         let has_ended = matches!(seen.state, ContainerState::Exited { .. });
         if is_rejected && has_ended && !entry.good.as_ref().is_some_and(is_of) {
-            entry.stopped.insert(seen.container.clone());
+            entry.stopped_by_agent.insert(seen.container.clone());
         }
     }
 }
@@ -144,10 +144,10 @@ fn rollback(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> Result<St
     if let Some(rejected) = entry.rejected.as_ref().filter(|r| r.release == wanted.key()) {
         return refused(format!("release {} was rejected already: {}", wanted.commit, rejected.why));
     }
-    let is_accepted = entry.good.as_ref().is_some_and(|accepted| accepted.key() == wanted.key());
+    let is_accepted = entry.good.as_ref().is_some_and(|good| good.key() == wanted.key());
     let back = if is_accepted { entry.previous.clone() } else { entry.good.clone() };
     let Some(back) = back else {
-        return refused(format!("there is no earlier accepted release of {} to go back to", app.name));
+        return refused(format!("there is no earlier accepted release of {} to roll back to", app.name));
     };
     let is_here = |spec: &&ServiceSpec| {
         let observed = &at.observed;
@@ -164,7 +164,7 @@ fn rollback(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> Result<St
         entry.previous = None;
     }
     let answer = format!(
-        "release {} of {} is rejected, release {} comes back; `cotter retry` undoes this",
+        "release {} of {} is rejected, and the app rolls back to release {}; `cotter retry` undoes this",
         wanted.commit, app.name, back.commit
     );
     entry.good = Some(back);

@@ -1,4 +1,4 @@
-//! Decides which volumes a purge removes, and which containers must be removed first. Nothing else removes a volume.
+//! Decides which volumes a purge removes, and which containers must be removed first. Nothing else removes a named volume.
 
 use std::collections::BTreeSet;
 

@@ -32,7 +32,9 @@ pub(super) fn stop(
     entry
         .restart
         .retain(|id| !AppSituation::new(at, &app).containers_of(&service).any(|seen| seen.container == *id));
-    entry.halted.insert(service.clone(), Halt { spec: spec.hash.clone(), since: since.to_owned() });
+    entry
+        .stopped_by_operator
+        .insert(service.clone(), Halt { spec: spec.hash.clone(), since: since.to_owned() });
     Ok(format!(
         "{subject} is stopped and stays so until `cotter start {service}` or a release that changes it"
     ))
@@ -42,8 +44,8 @@ pub(super) fn stop(
 pub(super) fn start(at: &Situation, ledger: &mut Ledger, service: &OfService) -> Result<String, Answer> {
     let (app, service) = find_service(at, service)?;
     let subject = format!("service {service} of {}", name_of_app(at, &app));
-    let halted = ledger.apps.get_mut(&app).and_then(|entry| entry.halted.remove(&service));
-    Ok(match halted {
+    let stopped = ledger.apps.get_mut(&app).and_then(|entry| entry.stopped_by_operator.remove(&service));
+    Ok(match stopped {
         Some(halt) => format!("{subject} is started again (it was stopped since {})", halt.since),
         None => format!("there is nothing to start: no operator stopped {subject}"),
     })
@@ -112,11 +114,11 @@ pub(super) fn new_key(
 
 /// The operator's stop of a service, if the service still has the same spec.
 fn halt<'a>(at: &'a Situation, app: &AppId, service: &ServiceName, spec: &ServiceSpec) -> Option<&'a Halt> {
-    at.ledger.apps.get(app)?.halted.get(service).filter(|halt| halt.spec == spec.hash)
+    at.ledger.apps.get(app)?.stopped_by_operator.get(service).filter(|halt| halt.spec == spec.hash)
 }
 
 /// The spec that an operator means by a service's name: that of the container that is up, else that of the release on
-/// trial, of the accepted one, or of the wanted one.
+/// trial, of the good one, or of the wanted one.
 fn current_spec<'a>(at: &'a Situation, app: &'a AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
     let runs = |spec: &&ServiceSpec| {
         AppSituation::new(at, app).containers_of(service).any(|seen| is_up(seen) && seen.spec == spec.hash)
@@ -130,20 +132,20 @@ fn current_spec<'a>(at: &'a Situation, app: &'a AppId, service: &ServiceName) ->
         !is_rejected && entry.and_then(|e| e.trial.as_ref()).is_some_and(|trial| trial.release == key)
     };
     let tried = AppSituation::new(at, app).wanted().filter(is_on_trial);
-    let accepted = entry.and_then(|entry| entry.good.as_ref());
+    let good = entry.and_then(|entry| entry.good.as_ref());
     let of_release = |release: Option<&'a Release>| release.and_then(|r| r.services.get(service));
     up.or_else(|| of_release(tried))
-        .or_else(|| of_release(accepted))
+        .or_else(|| of_release(good))
         .or_else(|| of_release(AppSituation::new(at, app).wanted()))
 }
 
 /// The names of all services of an app, including those that are known only because an operator stopped them.
 fn service_names(at: &Situation, app: &AppId) -> BTreeSet<ServiceName> {
-    let halted = at.ledger.apps.get(app).into_iter().flat_map(|entry| entry.halted.keys());
+    let stopped = at.ledger.apps.get(app).into_iter().flat_map(|entry| entry.stopped_by_operator.keys());
     AppSituation::new(at, app)
         .releases()
         .flat_map(|release| release.services.keys())
-        .chain(halted)
+        .chain(stopped)
         .cloned()
         .collect()
 }

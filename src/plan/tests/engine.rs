@@ -31,7 +31,7 @@ impl Device {
         };
         (self.ledger.hold, self.ledger.leases) = (None, Vec::new());
         self.settings.windows.clear();
-        self.ledger.apps.values_mut().for_each(|app| app.halted.clear());
+        self.ledger.apps.values_mut().for_each(|app| app.stopped_by_operator.clear());
     }
 
     /// Ten seconds pass in which nothing changes.
@@ -104,7 +104,7 @@ impl Device {
                 self.add_container(service.as_str(), number, "created");
             }
             Step::Start { container, .. } => {
-                ledger.stopped.remove(container);
+                ledger.stopped_by_agent.remove(container);
                 let n = at(container, all);
                 let runs = |id: &ContainerId| {
                     all.iter().any(|s| s.container == *id && s.state == ContainerState::Running)
@@ -124,14 +124,14 @@ impl Device {
                     if works(&all[n].spec) { ContainerState::Running } else { ContainerState::Restarting };
             }
             Step::Stop { container, .. } => {
-                ledger.stopped.insert(container.clone());
+                ledger.stopped_by_agent.insert(container.clone());
                 let n = at(container, all);
                 all[n].state = ContainerState::Exited { code: 143 };
             }
             Step::Fence { container, .. } => {
                 let n = at(container, all);
                 if all[n].state == ContainerState::Created {
-                    ledger.stopped.insert(container.clone());
+                    ledger.stopped_by_agent.insert(container.clone());
                 }
                 if was_late {
                     all[n].state = ContainerState::Exited { code: 143 };

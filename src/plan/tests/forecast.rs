@@ -64,7 +64,7 @@ fn forecasts() {
         ),
         (
             "a registry that is being asked for a size",
-            "target 2, good 1, have 1, db@1 running, web@1 running, weighing db@2",
+            "target 2, good 1, have 1, db@1 running, web@1 running, measuring db@2",
             "after downloading: pull r/db:2, pull r/web:2; create db@2, create web@2; try 2; stop db db-1, start db new-1, \
              stop web web-1, start web new-2; after trial: commit 2; remove db db-1, remove web web-1, unlock app",
         ),
@@ -75,7 +75,7 @@ fn forecasts() {
              stop web web-1, start web new-2; after trial: commit 2; remove db db-1, remove web web-1, unlock app",
         ),
         (
-            "the way back",
+            "the rollback",
             "target 2, good 1, trial 2 5, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, web@2 unhealthy",
             "reject 2: web is unhealthy; stop db db-2, start db db-1, stop web web-2, start web web-1; \
              remove db db-2, remove web web-2; then rejected",

@@ -51,12 +51,12 @@ fn a_lock_keeps_a_swap_from_beginning() {
             "stop web web-1, start web web-2",
         ),
         (
-            "so does the way back from it",
+            "so does the rollback from it",
             "target 2, good 1, rejected 2, own, lease now, db@1 exited, stopped db@1, web@1 running, db@2 running",
             "stop db db-2, start db db-1, wait all rejected",
         ),
         (
-            "a way back by hand waits",
+            "a rollback by hand waits",
             "target 2, good 1, rejected 2, lock db, db@1 created, web@1 created, db@2 running, web@2 running",
             "wait all rejected, wait db locked",
         ),
@@ -85,7 +85,7 @@ fn our_own_locks_go_when_nothing_is_touched_any_more() {
             "unlock app, wait all degraded, wait web unhealthy",
         ),
         (
-            "nor on its way back, where one waits for another",
+            "nor in its rollback, where one waits for another",
             "target 2, good 4, rejected 2, own, db@4 starting, web@4 exited, stopped web@4, db@2 exited, web@2 running",
             "wait all rejected, wait web dependency",
         ),
@@ -142,7 +142,7 @@ fn a_window_keeps_a_swap_from_beginning() {
             "stop db db-1, start db db-2, stop web web-1, start web web-2",
         ),
         (
-            "nor does the way back",
+            "nor does the rollback",
             "target 2, good 1, rejected 2, window 600, db@1 running, web@1 exited, stopped web@1, db@2 exited, web@2 running",
             "stop web web-2, start web web-1, wait all rejected",
         ),

@@ -127,7 +127,7 @@ fn an_orphan_is_made_anew() {
             "create vpn@15, stop web web-15, remove web web-15",
         ),
         (
-            "and on the way back",
+            "and in a rollback",
             "target 15, good 14, have 14, rejected 15, web@14 exited, stopped web@14, vpn@15 running, web@15 running",
             "create vpn@14, remove web web-14, wait all rejected",
         ),

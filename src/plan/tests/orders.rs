@@ -65,7 +65,7 @@ fn a_held_device_stays_as_it_is() {
             "remove db db-1, remove web web-1",
         ),
         (
-            "a way back waits, too",
+            "a rollback waits, too",
             "hold, target 2, good 1, rejected 2, db@1 running, web@1 exited, stopped web@1, db@2 exited, web@2 running",
             "wait all rejected, wait all held",
         ),
@@ -151,12 +151,12 @@ fn an_operator_takes_a_release_back() {
         (
             "nothing before it",
             "target 2, good 2, have 1 2, db@2 running, web@2 running",
-            Err(Answer::Refused("there is no earlier accepted release of demo to go back to".into())),
+            Err(Answer::Refused("there is no earlier accepted release of demo to roll back to".into())),
         ),
         (
             "a first release",
             "target 2, trial 2, db@2 running, web@2 running",
-            Err(Answer::Refused("there is no earlier accepted release of demo to go back to".into())),
+            Err(Answer::Refused("there is no earlier accepted release of demo to roll back to".into())),
         ),
         (
             "an image was taken away",
@@ -301,7 +301,10 @@ fn left(device: &Device) -> String {
     let mut left: Vec<String> = Vec::new();
     let number = |service: &str, spec: &_| (1..=8).find(|n| hash(service, *n) == *spec).unwrap();
     left.extend(
-        entry.halted.iter().map(|(s, halt)| format!("halted {s}@{}", number(s.as_str(), &halt.spec))),
+        entry
+            .stopped_by_operator
+            .iter()
+            .map(|(s, halt)| format!("halted {s}@{}", number(s.as_str(), &halt.spec))),
     );
     left.extend(entry.restart.iter().map(|id| format!("restart {id}")));
     left.extend(entry.heals.iter().map(|(s, n)| format!("heals {s} {n}")));
@@ -508,7 +511,7 @@ fn a_service_of_several_apps_is_named_with_its_app() {
     let of = |app: &str| OfService { app: Some(app.into()), service: "db".into() };
     let order = Order::Stop { service: of("second"), is_forced: false, since: "noon".into() };
     assert!(matches!(give(&mut device, &order).0, Answer::Done(_)));
-    assert_eq!(device.ledger.apps[&other].halted[&name("db")].spec, hash("db", 2));
+    assert_eq!(device.ledger.apps[&other].stopped_by_operator[&name("db")].spec, hash("db", 2));
     assert_eq!(left(&device), "", "the first app is not touched");
     let order = Order::Start { service: of("third") };
     assert_eq!(
@@ -560,7 +563,7 @@ fn no_lease_is_given_while_an_update_is_under_way() {
     let lock = Order::Lock(lease("a1", 60));
     for (why, text, is_given) in [
         ("on trial", "target 2, good 1, trial 2, db@2 running, web@1 running", false),
-        ("on its way back", "target 2, good 1, rejected 2, own, db@1 running, web@2 running", false),
+        ("in its rollback", "target 2, good 1, rejected 2, own, db@1 running, web@2 running", false),
         ("back", "target 2, good 1, rejected 2, db@1 running, web@1 running", true),
         ("a first release", "target 2, trial 2, db@2 running", true),
         ("not begun", "target 2, good 1, db@1 running, web@1 running, pulling web@2", true),
@@ -651,11 +654,11 @@ fn the_report_tells_what_the_hand_did() {
     let report = report(&device.situation(), &device.plan());
     assert_eq!(report.leases, [lease("a1", 60)]);
     let reported = &report.apps[&app()];
-    assert_eq!(reported.halted.keys().collect::<Vec<_>>(), [&name("db")]);
+    assert_eq!(reported.stopped_by_operator.keys().collect::<Vec<_>>(), [&name("db")]);
     assert_eq!(reported.forced, Some(release(2).commit));
     device.ledger.apps.get_mut(&app()).unwrap().good = Some(release(2));
     let report = crate::plan::report(&device.situation(), &device.plan());
-    assert!(report.apps[&app()].halted.is_empty(), "the spec that was stopped is gone");
+    assert!(report.apps[&app()].stopped_by_operator.is_empty(), "the spec that was stopped is gone");
 }
 
 #[test]

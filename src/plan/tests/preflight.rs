@@ -18,7 +18,7 @@ fn registries_are_asked_before_the_first_byte() {
         ),
         (
             "once",
-            "target 2, good 1, weighing db@2, unweighed web@2, db@1 running, web@1 running",
+            "target 2, good 1, measuring db@2, unweighed web@2, db@1 running, web@1 running",
             "weigh r/web:2, wait db downloading",
         ),
         (
@@ -28,7 +28,7 @@ fn registries_are_asked_before_the_first_byte() {
         ),
         (
             "and the good release is kept alive meanwhile",
-            "target 2, good 1, weighing db@2, db@1 exited, web@1 running",
+            "target 2, good 1, measuring db@2, db@1 exited, web@1 running",
             "start db db-1, wait db downloading",
         ),
     ]);
@@ -303,7 +303,7 @@ fn a_container_that_is_never_created_rejects_its_release() {
             "reject 9: web cannot be created: no",
         ),
         (
-            "there is nothing to go back to",
+            "there is nothing to roll back to",
             "target 1, have 1, db@1 created, spent create web@1 1",
             "wait all degraded, wait web backoff",
         ),

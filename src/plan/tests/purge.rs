@@ -1,4 +1,4 @@
-//! What a purge removes. Nothing else ever removes a volume.
+//! What a purge removes. Nothing else removes a named volume.
 
 use super::*;
 use crate::model::{Answer, FileLock, OwnVolume, Purge};

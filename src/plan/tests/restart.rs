@@ -231,12 +231,12 @@ fn a_container_that_does_not_end_climbs_a_ladder() {
     let stuck = "target 1, good 1, db@1 running, web@1 running, parked web@1";
     let mut device = super::Device::parse(stuck);
     let step = device.plan().stage[0].clone();
-    let cooling = crate::model::Cooling {
+    let failure = crate::model::FailedStep {
         attempts: 9,
         why: "busy".into(),
         remaining: Some(std::time::Duration::from_secs(60)),
     };
-    device.cooling.insert(step, cooling);
+    device.failed_steps.insert(step, failure);
     assert_eq!(device.planned(), "wait web engine_stuck");
 }
 
@@ -265,7 +265,7 @@ fn a_container_whose_network_was_replaced_is_connected_to_the_new_one() {
         ),
         ("or is done", "target 6, good 6, job@6 exited, cut job@6, web@6 running", ""),
         (
-            "on the way back",
+            "in a rollback",
             "target 2, good 1, rejected 2, have 1, db@1 exited, stopped db@1, web@1 exited, stopped web@1, cut web@1, \
              db@2 running, web@2 running",
             "stop db db-2, start db db-1, stop web web-2, reconnect web web-1, start web web-1, wait all rejected",

@@ -82,7 +82,7 @@
 //! | `weight web@2 a=10 b=20` | the image has layers of 10 and 20 MiB |
 //! | `layers a b` | these layers are here |
 //! | `unweighed web@2` | the size of the image is not known |
-//! | `weighing web@2` | its registry is being asked for it |
+//! | `measuring web@2` | its registry is being asked for it |
 //! | `arch arm64` | the architecture of the device |
 //! | `made web@2 amd64` | the image is made for these architectures |
 //! | `zstd web@2` | the image has layers packed with zstd |
@@ -99,8 +99,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    App, AppId, Clock, Commit, Condition, ContainerId, ContainerState, Cooling, Download, DownloadProgress,
-    Facts, FileLock, Halt, Health, HeldPort, Hold, ImageRef, ImageSize, Lease, Ledger, Namespace,
+    App, AppId, Clock, Commit, Condition, ContainerId, ContainerState, Download, DownloadProgress, Facts,
+    FailedStep, FileLock, Halt, Health, HeldPort, Hold, ImageRef, ImageSize, Lease, Ledger, Namespace,
     NetworkAttachment, NetworkId, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedNetwork,
     ObservedService, Plan, PlanSettings, PortMapping, Protocol, Refusal, RefusedApp, Rejection, Release,
     RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Strategy, Subnet, Target, TargetApp, Trial,
@@ -281,8 +281,8 @@ pub(super) struct Device {
     pub(super) observed: Observed,
     pub(super) ledger: Ledger,
     pub(super) pulling: BTreeMap<ImageRef, DownloadProgress>,
-    pub(super) weighing: BTreeSet<ImageRef>,
-    pub(super) cooling: BTreeMap<Step, Cooling>,
+    pub(super) measuring: BTreeSet<ImageRef>,
+    pub(super) failed_steps: BTreeMap<Step, FailedStep>,
     pub(super) steady: BTreeMap<AppId, Duration>,
     pub(super) settings: PlanSettings,
     pub(super) facts: Facts,
@@ -300,8 +300,8 @@ impl Device {
             observed: Observed::default(),
             ledger: Ledger::default(),
             pulling: BTreeMap::new(),
-            weighing: BTreeSet::new(),
-            cooling: BTreeMap::new(),
+            measuring: BTreeSet::new(),
+            failed_steps: BTreeMap::new(),
             steady: BTreeMap::new(),
             settings: PlanSettings::default(),
             facts: Facts::default(),
@@ -407,7 +407,9 @@ impl Device {
             "hold" => {
                 self.ledger.hold = Some(Hold { reason: "audit".into(), since: "noon".into() });
             }
-            "stopped" => drop(ledger.stopped.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap())),
+            "stopped" => {
+                drop(ledger.stopped_by_agent.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap()))
+            }
             "target" => match words[1] {
                 "none" => self.target = Some(target(None)),
                 "empty" => {
@@ -448,7 +450,7 @@ impl Device {
                 let (service, number) = words[1].split_once('@').unwrap();
                 let step = Step::Pull { image: image(service, number.parse().unwrap()) };
                 let remaining = Some(Duration::from_secs(9));
-                self.cooling.insert(step, Cooling { attempts: 2, why: "gone".into(), remaining });
+                self.failed_steps.insert(step, FailedStep { attempts: 2, why: "gone".into(), remaining });
             }
             "cost" => {
                 let (service, number) = words[1].split_once('@').unwrap();
@@ -527,8 +529,8 @@ impl Device {
             observed: Arc::new(self.observed.clone()),
             ledger: Arc::new(self.ledger.clone()),
             pulling: self.pulling.clone(),
-            weighing: self.weighing.clone(),
-            cooling: self.cooling.clone(),
+            measuring: self.measuring.clone(),
+            failed_steps: self.failed_steps.clone(),
             steady: self.steady.clone(),
             facts: Arc::new(self.facts.clone()),
             boot_id: "boot".into(),
@@ -648,10 +650,10 @@ impl Device {
                 let (service, number) = service_and_release(words[1]);
                 self.facts.image_sizes.remove(&image(service, number));
             }
-            "weighing" => {
+            "measuring" => {
                 let (service, number) = service_and_release(words[1]);
                 self.facts.image_sizes.remove(&image(service, number));
-                self.weighing.insert(image(service, number));
+                self.measuring.insert(image(service, number));
             }
             "layers" => self.facts.layers = Some(words[1..].iter().map(|&layer| layer.to_owned()).collect()),
             "arch" => self.facts.architecture = Some(words[1].to_owned()),
@@ -687,7 +689,7 @@ impl Device {
             "halted" => {
                 let (service, number) = service_and_release(words[1]);
                 let halt = Halt { spec: hash(service, number), since: "noon".into() };
-                ledger.halted.insert(name(service), halt);
+                ledger.stopped_by_operator.insert(name(service), halt);
             }
             "left" => drop(self.facts.left_behind.insert(container(words[1]))),
             "restart" => drop(ledger.restart.insert(container(words[1]))),
@@ -712,7 +714,7 @@ impl Device {
                     "putoff" => Some(Duration::from_secs(9)),
                     _ => None,
                 };
-                self.cooling.insert(step, Cooling { attempts, why: "no".into(), remaining });
+                self.failed_steps.insert(step, FailedStep { attempts, why: "no".into(), remaining });
             }
             _ => return false,
         }

@@ -158,12 +158,12 @@ fn hand_over() {
     }
     check(&[
         (
-            "on the way back nothing is handed over",
+            "in a rollback nothing is handed over",
             "target 11, good 1, rejected 11, db@1 running, web@1 running, db@11 exited, web@11 running",
             "stop web web-11, wait all rejected",
         ),
         (
-            "nor when an accepted release was half stopped",
+            "nor when a good release was half stopped",
             "target 11, good 11, db@11 running, web@1 running, web@11 exited",
             "stop web web-1, start web web-11",
         ),

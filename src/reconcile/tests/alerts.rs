@@ -76,7 +76,7 @@ fn reports_raise_alerts() {
             ],
         ),
         (
-            "a way back, once",
+            "a rollback, once",
             &[
                 ("one one web@one", ""),
                 ("rejected two / one two! web@one- web@two", "rejected two rejected"),
@@ -87,7 +87,7 @@ fn reports_raise_alerts() {
             ],
         ),
         (
-            "a way back with a half of it already up",
+            "a rollback with a half of it already up",
             &[
                 ("one one db@one web@one", ""),
                 ("rejected two / one two! db@one web@one- web@two-", "rejected two rejected"),
@@ -95,7 +95,7 @@ fn reports_raise_alerts() {
             ],
         ),
         (
-            "a newer release on the way back is none of it",
+            "a newer release in a rollback is none of it",
             &[
                 ("one one web@one", ""),
                 ("rejected two / one two! web@one-", "rejected two rejected"),

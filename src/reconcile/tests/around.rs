@@ -397,7 +397,16 @@ async fn what_an_operator_stopped_stays_stopped_over_restarts() {
     let spec = release(1).services[&service("web")].hash.clone();
     let halt = Halt { spec, since: "noon".into() };
     let app = app_id("app");
-    lab.notebook.0.lock().unwrap().ledger.apps.get_mut(&app).unwrap().halted.insert(service("web"), halt);
+    lab.notebook
+        .0
+        .lock()
+        .unwrap()
+        .ledger
+        .apps
+        .get_mut(&app)
+        .unwrap()
+        .stopped_by_operator
+        .insert(service("web"), halt);
     let (engine, notebook) = lab.cut();
     let lab = Lab::on(engine, notebook);
     lab.deliver(target(1));
@@ -407,7 +416,7 @@ async fn what_an_operator_stopped_stays_stopped_over_restarts() {
     lab.deliver(target(2));
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@2 web@2", "another spec is another service");
-    assert!(lab.notebook.0.lock().unwrap().ledger.apps[&app].halted.is_empty());
+    assert!(lab.notebook.0.lock().unwrap().ledger.apps[&app].stopped_by_operator.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,7 +183,7 @@ fn table(tasks: &[Task], failed: &[(usize, String)]) -> String {
 fn summary(tasks: &[Task], failed: &[(usize, String)]) -> String {
     const KINDS: &[&str] = &["install", "update", "way-back", "rollback"];
     let mut text =
-        "| fault | install | update | way back | rollback by hand |\n| --- | --- | --- | --- | --- |"
+        "| fault | install | update | rollback after a rejection | rollback by hand |\n| --- | --- | --- | --- | --- |"
             .to_owned();
     for (_, column) in FAULTS {
         let _ = write!(text, "\n| {column} |");

@@ -44,7 +44,7 @@ async fn a_successor_that_crashes_beside_its_predecessor_has_its_time_and_no_mor
     lab.deliver(target(1));
     lab.pass(20).await;
     let (engine, notebook) = lab.cut();
-    // There is nothing to go back to: it is not remembered that release 1 was good.
+    // There is nothing to roll back to: it is not remembered that release 1 was good.
     *notebook.0.lock().unwrap() = Page::default();
     let lab = Lab::on(engine, notebook);
     lab.engine.publish(&image("web", 2), Behaviour::Crashes);

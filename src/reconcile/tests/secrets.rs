@@ -30,7 +30,7 @@ async fn it_gets_into_no_report_no_event_and_no_word_of_the_history() {
     lab.pass(20).await;
     lab.deliver(with_share());
     let mut shown = String::new();
-    // While it is tried again, when it is given up, and on the way back.
+    // While it is tried again, when it is given up, and in a rollback.
     for _ in 0..40 {
         lab.pass(10).await;
         shown += &format!("{:?}\n{:?}\n", *lab.report.borrow(), *lab.events.borrow());

@@ -66,7 +66,7 @@ fn only_what_changed_is_written() {
             .collect()
     };
     let mut changed = full().ledger;
-    changed.apps.get_mut(&AppId::parse("app2").unwrap()).unwrap().stopped.clear();
+    changed.apps.get_mut(&AppId::parse("app2").unwrap()).unwrap().stopped_by_agent.clear();
     assert_eq!(keys(&full().ledger, &full().ledger), Vec::<String>::new());
     assert_eq!(keys(&full().ledger, &changed), ["+app/app2/0000"]);
     changed.apps.remove(&AppId::parse("app2").unwrap());

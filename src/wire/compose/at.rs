@@ -9,7 +9,7 @@ use crate::model::Refusal;
 use crate::model::text::{is_one_line, one_line};
 use crate::wire::units;
 
-/// Most refusals, and most warnings, that one app reports.
+/// Maximum number of refusals, and of warnings, that one app reports.
 const MOST_NOTES: usize = 64;
 
 /// All refusals and warnings of a release.

@@ -9,10 +9,10 @@ use super::at::{At, Fields, Notes, is_nothing};
 use super::mounts::container_path;
 use crate::model::{ContentFile, Refusal, ServiceSpec};
 
-/// Most bytes of all files of a service.
+/// Maximum number of bytes of all files of a service.
 const MOST_BYTES: usize = 131_072;
 
-/// Most bytes of a path, which is that of tar.
+/// Maximum number of bytes of a path, which is that of tar.
 const LONGEST_PATH: usize = 100;
 
 /// Highest user and group id, which is that of tar.

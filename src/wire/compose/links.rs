@@ -11,7 +11,7 @@ use super::{Contents, Form, paths};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceName, ServiceSpec};
 use crate::wire::state_v3::ReleaseState;
 
-/// Most names that links give, counted in each network.
+/// Maximum number of names that links give, counted in each network.
 const MOST_NAMES: usize = 10_000;
 
 /// Who has a name in a network by itself: the first two services, because a link asks for one that it does not lead to.

@@ -180,7 +180,7 @@ pub(super) fn own_name(at: &At<'_>) -> Result<String, Refusal> {
     }
 }
 
-/// Most bytes of a host's own name (HOST_NAME_MAX of Linux).
+/// Maximum number of bytes of a host's own name (HOST_NAME_MAX of Linux).
 const LONGEST_OWN_NAME: usize = 64;
 
 /// Reads `extra_hosts` as `name:address`, from a list or a map.

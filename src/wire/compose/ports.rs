@@ -11,7 +11,7 @@ use crate::model::{PortMapping, Protocol, Refusal};
 
 const SHORT: &str = "\"[address:][host port[-end]:]container port[-end][/tcp|/udp]\", e.g. \"8080:80\"";
 const ONE: &str = "a port from 1 to 65535";
-/// Most ports of a service. With more, the engine's proxies alone would fill the memory of a small device.
+/// Maximum number of ports of a service. With more, the engine's proxies alone would fill the memory of a small device.
 const MOST: usize = 20_000;
 
 /// Reads `ports`, sorted. Refuses every invalid entry, and every port that is published twice.

@@ -7,7 +7,7 @@ use super::at::Notes;
 use super::{Contents, refusal};
 use crate::model::{MountSource, NetworkMode, NetworkName, NetworkSpec, VolumeName, VolumeSpec};
 
-/// Most bytes of the configs of networks and volumes, each counted once for every service that uses it.
+/// Maximum number of bytes of the configs of networks and volumes, each counted once for every service that uses it.
 const MOST_BYTES: usize = 8 << 20;
 
 /// Refuses a release whose services repeat too much. Returns `false` then.

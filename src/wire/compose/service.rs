@@ -75,7 +75,7 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     Some(spec)
 }
 
-/// Most bytes of one argument or variable, with its name and the final NUL (MAX_ARG_STRLEN of Linux).
+/// Maximum number of bytes of one argument or variable, with its name and the final NUL (MAX_ARG_STRLEN of Linux).
 const LONGEST_TEXT: usize = 131_072;
 
 /// Refuses arguments and variables that are too long for the kernel.

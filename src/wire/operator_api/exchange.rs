@@ -14,7 +14,7 @@ use crate::model::ReleaseStatus;
 /// The version of the lines. Fields may be added within one.
 pub const EXPORT_VERSION: u32 = 1;
 
-/// Most bytes of the file of an import. 100,000 devices took 450 MB while they were imported, and the unit of the server has 512.
+/// Maximum number of bytes of the file of an import. 100,000 devices took 450 MB while they were imported, and the unit of the server has 512.
 pub const LARGEST_IMPORT: usize = 16 << 20;
 
 /// The first line.

@@ -12,10 +12,10 @@ pub struct CreateKey {
     /// How long it can register devices, "30d"; from 1 minute to 10 years.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
-    /// Most devices that it can register in total.
+    /// Maximum number of devices that it can register in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
-    /// Most devices that it can register per minute; 60 if absent.
+    /// Maximum number of devices that it can register per minute; 60 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u32>,
 }

@@ -337,7 +337,7 @@ pub struct CreateRelease {
     pub build_log: Option<String>,
 }
 
-/// Most characters of the log of a build.
+/// Maximum number of characters of the log of a build.
 pub const LONGEST_BUILD_LOG: usize = 16 * 1024;
 
 fn success() -> ReleaseStatus {

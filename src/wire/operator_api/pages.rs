@@ -6,5 +6,5 @@ pub const NEXT_PAGE: &str = "cotter-next";
 /// Rows of a page where a request does not say how many it wants.
 pub const USUAL_PAGE: usize = 1000;
 
-/// Most rows of a page.
+/// Maximum number of rows of a page.
 pub const LONGEST_PAGE: usize = 10_000;

@@ -9,7 +9,7 @@ fn all_accept(story: &mut Story) {
     story.decide();
 }
 
-fn member(story: &Story, number: u32) -> &Member {
+fn member(story: &Story, number: u32) -> &ExposedDevice {
     story.devices[&uuid(number)].member.as_ref().unwrap()
 }
 

@@ -234,7 +234,7 @@ impl Cell<'_> {
         self
     }
 
-    /// No registry answers any more; for a way back that needs none it never comes again.
+    /// No registry answers any more; for a rollback that needs none it never comes again.
     async fn lose_registry(&mut self) {
         let engine = self.lab.engine.clone();
         self.is_registry_lost = true;

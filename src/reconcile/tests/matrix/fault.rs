@@ -107,9 +107,9 @@ fn each(calls: usize, kinds: &[Call]) -> Vec<Place> {
 pub(super) enum End {
     /// Exactly this release runs, and it is the good one.
     Runs(u8),
-    /// Release 2 keeps crashing, there is nothing to go back to, and a wait says so.
+    /// Release 2 keeps crashing, there is nothing to roll back to, and a wait says so.
     Degraded,
-    /// Release 1 runs, and a wait says that 2 does not: no good release is remembered to go back to.
+    /// Release 1 runs, and a wait says that 2 does not: no good release is remembered to roll back to.
     Kept,
     /// Nothing runs, and a wait says so: release 2 is wanted and was tried, and it is not remembered that it failed.
     Down,

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::definition::Definition;
 use super::draft::{Candidate, Draft, Survey};
 use super::halting::Halted;
-use super::state::{Member, Pause, Phase, Question, Rollout};
+use super::state::{ExposedDevice, Pause, Phase, Question, Rollout};
 use super::tally::Verdict;
-use super::verdict::{self, Outside, Subject};
+use super::verdict::{self, Conditions, Subject};
 
 /// What a rollout does next.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Decision<'a> {
     /// The rollout as it is to be stored.
     pub rollout: Rollout,
     /// The devices to expose, and those whose verdict is another one.
-    pub members: Vec<(&'a str, Member)>,
+    pub members: Vec<(&'a str, ExposedDevice)>,
     pub survey: Survey<'a>,
 }
 
@@ -26,9 +26,9 @@ pub struct Decision<'a> {
 pub fn decide<'a>(
     rollout: &Rollout,
     devices: impl Iterator<Item = Subject<'a>>,
-    outside: Outside,
+    conditions: Conditions,
 ) -> Decision<'a> {
-    let mut draft = Draft::new(rollout, outside);
+    let mut draft = Draft::new(rollout, conditions);
     if !rollout.phase.is_over() {
         for device in devices {
             draft.look_at(device);
@@ -74,7 +74,7 @@ impl Draft<'_, '_> {
             self.rollout.settled = None;
             return;
         }
-        let now = self.outside.now;
+        let now = self.conditions.now;
         let settled = *self.rollout.settled.get_or_insert(now);
         let is_last = self.rollout.wave + 1 >= self.definition.waves.len();
         let Definition { soak, observe, .. } = *self.definition;
@@ -103,10 +103,10 @@ impl Draft<'_, '_> {
 
     /// Asks whether a wave may begin, and goes on with a question that is asked already.
     fn ask(&mut self, wave: usize) {
-        if self.rollout.phase != Phase::Running || !self.outside.is_in_window {
+        if self.rollout.phase != Phase::Running || !self.conditions.is_in_window {
             return;
         }
-        let now = self.outside.now;
+        let now = self.conditions.now;
         let same = self.question.take().filter(|question| question.wave == wave);
         let new = || Question { wave, since: now, asked: 0, next: now, why: None };
         self.rollout.question = Some(same.unwrap_or_else(new));
@@ -126,7 +126,7 @@ impl Draft<'_, '_> {
 
     /// Exposes devices to the release, within the limits.
     fn expose(&mut self) {
-        let Outside { now, is_in_window, is_release_valid, .. } = self.outside;
+        let Conditions { now, is_in_window, is_release_valid, .. } = self.conditions;
         if self.rollout.phase != Phase::Running || !is_in_window || !is_release_valid {
             return;
         }
@@ -142,7 +142,7 @@ impl Draft<'_, '_> {
             }
             free -= u64::from(subject.is_reachable);
             let verdict = if subject.is_reachable { Verdict::Updating } else { Verdict::Unreached };
-            let member = Member {
+            let member = ExposedDevice {
                 wave: *wave,
                 exposed: now,
                 is_reachable: subject.is_reachable,

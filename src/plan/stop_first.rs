@@ -1,4 +1,4 @@
-//! Services whose predecessor must go before their image or their network can come.
+//! Services whose predecessor must stop before their image is pulled or their network is created.
 
 use std::collections::BTreeSet;
 
@@ -23,10 +23,10 @@ pub(super) fn may_stop_first(release: &Release, service: &ServiceName) -> bool {
 
 /// Returns `true` if the predecessor of a service is to stop before its image is pulled.
 ///
-/// This holds only on the way to a new release. On the way back, the container on trial stays up until the image of
-/// the accepted release is here, because the pull may take long.
+/// This holds only on the way to a new release. In a rollback, the container on trial stays up until the image of the
+/// good release is on the device, because the pull may take long.
 pub(super) fn is_pulled_after_stop(slot: &Slot<'_>) -> bool {
-    let before = slot.app.accepted().and_then(|accepted| accepted.services.get(slot.name));
+    let before = slot.app.good().and_then(|good| good.services.get(slot.name));
     is_stop_first(slot.spec.strategy)
         && before.is_some_and(|before| before.hash != slot.spec.hash)
         && slot.needs_image()
