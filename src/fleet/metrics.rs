@@ -262,7 +262,7 @@ fn float(count: impl TryInto<u64>) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 23] = [
+const ALL: [Family; 24] = [
     BUILD,
     DEVICES,
     BY_TARGET,

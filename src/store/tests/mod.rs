@@ -54,7 +54,7 @@ fn ledger(apps: &[(u64, u64, usize)]) -> Ledger {
         let stopped = [ContainerId::parse(format!("container{n}")).unwrap()].into();
         ledger.apps.insert(
             AppId::parse(format!("app{app}")).unwrap(),
-            AppLedger { good: Some(good), stopped, ..AppLedger::default() },
+            AppLedger { good: Some(good), stopped_by_agent: stopped, ..AppLedger::default() },
         );
         ledger.images.insert(ImageRef::parse(&format!("registry.example/app{app}:v{n}")).unwrap());
     }
