@@ -408,7 +408,7 @@ impl Device {
                 self.ledger.hold = Some(Hold { reason: "audit".into(), since: "noon".into() });
             }
             "stopped" => {
-                drop(ledger.stopped_by_agent.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap()))
+                ledger.stopped_by_agent.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap());
             }
             "target" => match words[1] {
                 "none" => self.target = Some(target(None)),
