@@ -124,6 +124,8 @@ pub(super) struct Config {
     pub(super) env: Option<Vec<String>>,
     /// Keys are such as `8080/tcp`.
     pub(super) exposed_ports: Option<HashMap<String, IgnoredAny>>,
+    /// Seconds from the stop signal to SIGKILL; -1: without an end.
+    pub(super) stop_timeout: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -158,6 +160,11 @@ pub(super) struct Network {
     pub(super) id: String,
     pub(super) driver: String,
     pub(super) labels: Option<HashMap<String, String>>,
+    #[serde(rename = "Internal")]
+    pub(super) is_internal: bool,
+    #[serde(rename = "EnableIPv6")]
+    pub(super) has_ipv6: bool,
+    pub(super) options: Option<HashMap<String, String>>,
     #[serde(rename = "IPAM")]
     pub(super) ipam: Option<Ipam>,
 }

@@ -176,6 +176,9 @@ impl<'a> Checked<'a> {
         if tried.iter().chain(&self.accepted).any(|release| self.is_in_the_way(app, release, id)) {
             return None;
         }
+        if network.is_original {
+            return Some("a balena supervisor created it, and no network needs its place");
+        }
         // An app that is removed needs none of its networks.
         let wanted = self.wanted?;
         if [Some(wanted), self.accepted].iter().flatten().any(|release| networks::is_of(release, network)) {
