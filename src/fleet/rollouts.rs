@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::access::{By, Entry, MOST_THINGS, Outcome};
+use super::access::{By, Entry, MOST_THINGS, Outcome, ROLLOUT};
 use super::clock;
 use super::policy::{Change, Device, World};
 use super::records::{ActError, Records};
@@ -21,9 +21,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause is at least so many times as long as the decisions took, so that large fleets do not fill a processor.
 const PAUSES: u32 = 20;
-
-/// The name in the audit trail for acts of a rollout itself.
-pub(super) const ACTOR: &str = "rollout";
 
 /// A device as its rollout sees it.
 struct Seen<'a> {
@@ -233,7 +230,7 @@ fn recorded(
     let entry = Entry {
         number: world.audited() + 1,
         at: now,
-        by: By { user: None, token: ACTOR.to_owned(), id: String::new() },
+        by: By { user: None, token: ROLLOUT.to_owned(), id: String::new() },
         from: None,
         what: news.what.clone(),
         request: format!("rollout {}", news.rollout),
