@@ -19,6 +19,11 @@ use super::listener::Io;
 const DRAIN: Duration = Duration::from_secs(1);
 const DRAINED: usize = 256 << 10;
 
+/// Bytes a second that a client takes at least of a response that takes longer than [`Limits::response`].
+///
+/// [`Limits::response`]: super::Limits::response
+const SLOWEST: usize = 16 << 10;
+
 pub(super) struct Stream {
     io: Box<dyn Io>,
     connection: Arc<Connection>,
@@ -27,6 +32,8 @@ pub(super) struct Stream {
     stalled: Option<Instant>,
     /// Since when there are bytes that the client has not received.
     behind: Option<Instant>,
+    /// How many bytes it has taken since then.
+    taken: usize,
     /// After the write side is closed: until when the rest is read, and how many bytes of it.
     draining: Option<(Instant, usize)>,
 }
@@ -34,7 +41,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(io: Box<dyn Io>, connection: Arc<Connection>) -> Self {
         let timer = Box::pin(tokio::time::sleep(connection.shared.limits.head));
-        Self { io, connection, timer, stalled: None, behind: None, draining: None }
+        Self { io, connection, timer, stalled: None, behind: None, taken: 0, draining: None }
     }
 
     /// Waits until `deadline`, and then fails. The timer may fire too early but never too late, so it need not be set again
@@ -58,19 +65,24 @@ impl Stream {
         context: &mut Context<'_>,
         wrote: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if wrote.is_ready() {
+        if let Poll::Ready(wrote) = wrote {
             self.stalled = None;
-            return wrote;
+            self.taken += wrote.as_ref().map_or(0, |bytes| *bytes);
+            return Poll::Ready(wrote);
         }
         self.not_taken(context)
     }
 
-    /// Fails if the client has taken nothing, or not everything, for too long.
+    /// Fails if the client has taken nothing for too long, or too little. A long response has more time than a short one.
     fn not_taken<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let (limits, now) = (self.connection.shared.limits, Instant::now());
         let stalled = *self.stalled.get_or_insert(now) + limits.stalled;
-        let behind = *self.behind.get_or_insert(now);
-        let whole = limits.response.map(|response| behind + response);
+        let behind = *self.behind.get_or_insert_with(|| {
+            self.taken = 0;
+            now
+        });
+        let more = Duration::from_secs(u64::try_from(self.taken / SLOWEST).unwrap_or(0));
+        let whole = limits.response.map(|response| behind + response + more);
         self.wait(context, Some(whole.map_or(stalled, |whole| whole.min(stalled))))
     }
 }
