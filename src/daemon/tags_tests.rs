@@ -10,7 +10,7 @@ struct Bench {
     ask: mpsc::Sender<TagRequest>,
     stop: CancellationToken,
     folder: tempfile::TempDir,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinSet<()>,
 }
 
 impl Bench {
@@ -29,7 +29,8 @@ impl Bench {
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let task = tokio::spawn(async move { tags.run(client, &identity, stopped).await });
+        let mut task = JoinSet::new();
+        task.spawn(async move { tags.run(client, &identity, stopped).await });
         Self { ask, stop, folder, task }
     }
 
@@ -58,9 +59,9 @@ impl Bench {
         panic!("tags still wait: {:?}", file.load());
     }
 
-    async fn end(self) {
+    async fn end(mut self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.task.join_next().await.unwrap().unwrap();
     }
 }
 
