@@ -4,6 +4,7 @@
 //! some of its own. These types accept any value. They also need much less code and time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -64,6 +65,14 @@ pub(super) struct Port {
     pub(super) public_port: Option<u16>,
     #[serde(rename = "Type")]
     pub(super) protocol: String,
+}
+
+impl Inspected {
+    /// The time from its stop signal to SIGKILL. That of a container which may take forever is an hour.
+    pub(super) fn grace(&self) -> Duration {
+        let given = self.config.as_ref().and_then(|config| config.stop_timeout);
+        Duration::from_secs(given.map_or(10, |seconds| u64::try_from(seconds).unwrap_or(3600)))
+    }
 }
 
 /// A container that was inspected.

@@ -35,12 +35,6 @@ impl Inspected {
         }
     }
 
-    /// The time from its stop signal to SIGKILL. That of a container which may take forever is an hour.
-    pub(super) fn grace(&self) -> Duration {
-        let given = self.config.as_ref().and_then(|config| config.stop_timeout);
-        Duration::from_secs(given.map_or(10, |seconds| u64::try_from(seconds).unwrap_or(3600)))
-    }
-
     /// Returns `true` if it runs, or podman is about to start it again.
     pub(super) fn goes_on(&self) -> bool {
         self.state.running || self.is_coming_back(&self.state.status)
@@ -172,12 +166,6 @@ pub(super) fn original(mut summary: Summary) -> Option<ObservedService> {
         (label::SPEC.to_owned(), SpecHash::of_original().to_string()),
     ]);
     self::service(summary, &[])
-}
-
-/// Returns `true` if the network has no label of another instance.
-pub(super) fn is_no_other_instances(network: &Network, instance: &Instance) -> bool {
-    let of = network.labels.as_ref().and_then(|labels| labels.get(label::INSTANCE));
-    of.is_none_or(|of| of == instance.as_str())
 }
 
 /// Returns the network that an endpoint is bound to. podman binds by name and reports the name in place of the id; it

@@ -139,7 +139,10 @@ impl Docker {
         let mut containers: Vec<Summary> = containers;
         let networks: Vec<_> = networks
             .into_iter()
-            .filter(|network| observed::is_no_other_instances(network, &self.settings.instance))
+            .filter(|network| {
+                let of = network.labels.as_ref().and_then(|labels| labels.get(label::INSTANCE));
+                of.is_none_or(|of| of == self.settings.instance.as_str())
+            })
             .collect();
         if self.client().await?.is_podman() {
             self.complete(&mut containers).await?;
