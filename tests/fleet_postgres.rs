@@ -104,6 +104,18 @@ impl Site {
         report.send().await.unwrap().status().as_u16()
     }
 
+    /// A page of the dashboard, for somebody who signs in here.
+    async fn page(&self, path: &str) -> String {
+        let form = format!("token={}&to=%2Ffleets", self.token);
+        let sign_in = self.request(Method::POST, "/sign-in").header("origin", &self.url).body(form);
+        let http = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let sign_in = sign_in.header("content-type", "application/x-www-form-urlencoded").build().unwrap();
+        let answer = http.execute(sign_in).await.unwrap();
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let page = self.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
+        page.text().await.unwrap()
+    }
+
     async fn is_ready(&self) -> bool {
         self.request(Method::GET, "/readyz").send().await.is_ok_and(|answer| answer.status().as_u16() == 200)
     }
@@ -240,6 +252,10 @@ async fn what_one_server_does_is_seen_by_the_devices_of_the_other() {
         }
     };
     tokio::time::timeout(PATIENCE, seen).await.expect("the poll is known to the other server");
+
+    // A page with logs says that it has those of one server.
+    let page = a.page(&format!("/devices/{}?logs=1", uuid(2))).await;
+    assert!(page.contains("Several servers share these devices"), "{page}");
 
     // A device that an operator deletes at one server is unknown to the other.
     b.did(Method::DELETE, &format!("/devices/{}", uuid(1)), json!({})).await;

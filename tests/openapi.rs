@@ -206,6 +206,8 @@ fn the_fleet_server_keeps_to_its_document() {
     // Logs may be followed without end, and their lines are no form that it can make: tests/logs.rs.
     // A device that deletes itself is one device less: tests/join_fleet.rs.
     let leave = "/device/v3/{uuid}";
+    // Tags are set of the own device only, by its uuid in the body: tests/fleet_leave.rs.
+    let tags = "/device/v3/tags";
     let (logs, stream) = ("/api/v1/devices/{device}/logs", "/device/v2/{uuid}/log-stream");
     for filters in [
         // No file of an import is made by chance: tests/fleet_exchange.rs has them.
@@ -216,6 +218,7 @@ fn the_fleet_server_keeps_to_its_document() {
             ["--exclude-path", logs],
             ["--exclude-path", stream],
             ["--exclude-path", leave],
+            ["--exclude-path", tags],
         ]
         .concat()[..],
         &["--include-name", delete],

@@ -324,8 +324,18 @@ impl Client {
         call: &'static str,
         answer: Answer,
     ) -> Result<T, CloudError> {
+        self.read_up_to(LONGEST_ANSWER, call, answer).await
+    }
+
+    /// Reads a JSON answer of at most this many bytes.
+    pub(super) async fn read_up_to<T: DeserializeOwned>(
+        &self,
+        most: usize,
+        call: &'static str,
+        answer: Answer,
+    ) -> Result<T, CloudError> {
         let status = answer.status();
-        let body = self.body(call, answer, LONGEST_ANSWER).await?;
+        let body = self.body(call, answer, most).await?;
         serde_json::from_slice(&body)
             .map_err(|error| self.invalid(call, status, format!("its answer cannot be parsed: {error}")))
     }

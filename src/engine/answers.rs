@@ -4,6 +4,7 @@
 //! some of its own. These types accept any value. They also need much less code and time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -66,6 +67,14 @@ pub(super) struct Port {
     pub(super) protocol: String,
 }
 
+impl Inspected {
+    /// The time from its stop signal to SIGKILL. That of a container which may take forever is an hour.
+    pub(super) fn grace(&self) -> Duration {
+        let given = self.config.as_ref().and_then(|config| config.stop_timeout);
+        Duration::from_secs(given.map_or(10, |seconds| u64::try_from(seconds).unwrap_or(3600)))
+    }
+}
+
 /// A container that was inspected.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -124,6 +133,8 @@ pub(super) struct Config {
     pub(super) env: Option<Vec<String>>,
     /// Keys are such as `8080/tcp`.
     pub(super) exposed_ports: Option<HashMap<String, IgnoredAny>>,
+    /// Seconds from the stop signal to SIGKILL; -1: without an end.
+    pub(super) stop_timeout: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -158,6 +169,11 @@ pub(super) struct Network {
     pub(super) id: String,
     pub(super) driver: String,
     pub(super) labels: Option<HashMap<String, String>>,
+    #[serde(rename = "Internal")]
+    pub(super) is_internal: bool,
+    #[serde(rename = "EnableIPv6")]
+    pub(super) has_ipv6: bool,
+    pub(super) options: Option<HashMap<String, String>>,
     #[serde(rename = "IPAM")]
     pub(super) ipam: Option<Ipam>,
 }

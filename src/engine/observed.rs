@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::model::{
     AppId, Commit, ContainerId, ContainerState, Door, FailedProbe, Health, HeldPort, ImageRef, Instance,
-    LastEnd, Namespace, NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol,
-    ServiceName, SpecHash, VolumeName,
+    LastEnd, Namespace, NetworkId, NetworkName, ObservedNetwork, ObservedService, OriginalNetwork, OwnVolume,
+    Protocol, ServiceName, SpecHash, VolumeName,
 };
 
 use super::RunRecord;
@@ -304,6 +304,29 @@ pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
         name: network.name,
         subnets: ranges.filter_map(|range| range.subnet).collect(),
         gateway,
+        is_original: false,
+    })
+}
+
+/// Translates a network that a balena supervisor created: `<uuid of the app>_<network>`, with the app's number in place
+/// of the uuid in older versions. `None` if it is one of ours, or lacks what such a network has.
+pub(super) fn original_network(network: Network) -> Option<OriginalNetwork> {
+    let gateway = gateway(&network);
+    let labels = network.labels.filter(|labels| !labels.contains_key(label::INSTANCE))?;
+    let (of, name) = network.name.split_once('_')?;
+    let has_ranges = labels.contains_key("io.balena.private.ipam.config");
+    let is_plain = network.driver == "bridge"
+        && !(network.is_internal || network.has_ipv6 || has_ranges)
+        && network.options.is_none_or(|options| options.is_empty());
+    let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
+    Some(OriginalNetwork {
+        of: of.to_owned(),
+        id: NetworkId::parse(network.id).ok()?,
+        network: NetworkName::parse(name).ok()?,
+        is_plain,
+        subnets: ranges.filter_map(|range| range.subnet).collect(),
+        gateway,
+        name: network.name,
     })
 }
 
@@ -452,6 +475,48 @@ mod tests {
         ] {
             assert_eq!(found(name, labels), None, "{name}");
         }
+    }
+
+    #[test]
+    fn networks_of_a_balena_supervisor_are_known_by_label_and_name() {
+        let found = |json: serde_json::Value| {
+            let found = original_network(serde_json::from_value(json).unwrap())?;
+            Some(format!(
+                "{} of {}{}",
+                found.network,
+                found.of,
+                if found.is_plain { "" } else { ", configured" }
+            ))
+        };
+        let plain = |name: &str, labels: &[&str]| {
+            let labels: BTreeMap<_, _> = labels.iter().map(|name| (*name, "true")).collect();
+            serde_json::json!({ "Id": "n1", "Name": name, "Driver": "bridge", "Labels": labels })
+        };
+        let supervised = ["io.balena.supervised"];
+        assert_eq!(found(plain("7_my_net", &supervised)).as_deref(), Some("my_net of 7"));
+        assert_eq!(found(plain("0abc_default", &supervised)).as_deref(), Some("default of 0abc"));
+        for (field, value) in [
+            ("Driver", serde_json::json!("macvlan")),
+            ("Internal", true.into()),
+            ("EnableIPv6", true.into()),
+            ("Options", serde_json::json!({ "mtu": "9" })),
+            ("Labels", serde_json::json!({ "io.balena.private.ipam.config": "true" })),
+        ] {
+            let mut network = plain("7_default", &supervised);
+            network[field] = value;
+            assert_eq!(found(network).as_deref(), Some("default of 7, configured"), "{field}");
+        }
+        assert_eq!(found(plain("7_default", &["io.cotter.instance"])), None);
+        assert_eq!(found(plain("supervisor0", &supervised)), None);
+    }
+
+    #[test]
+    fn the_grace_of_a_container_is_its_own() {
+        let grace = |json: &str| serde_json::from_str::<Inspected>(json).unwrap().grace().as_secs();
+        assert_eq!(grace(r#"{"Config": {"StopTimeout": 120}}"#), 120);
+        assert_eq!(grace(r#"{"Config": {"StopTimeout": null}}"#), 10);
+        assert_eq!(grace(r#"{"Config": {"StopTimeout": -1}}"#), 3600);
+        assert_eq!(grace("{}"), 10);
     }
 
     #[test]

@@ -5,10 +5,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests that a device may make at once. An update of many services sends several in a row.
-const BURST: u32 = 60;
-/// Time after which one more is allowed. The agent reports at most every 10 s, other supervisors at most every second.
-const PACE: Duration = Duration::from_secs(1);
+/// How often a device may make a kind of request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Requests at once.
+    burst: u32,
+    /// Time after which one more is allowed.
+    each: Duration,
+}
+
+/// An update of many services sends several reports in a row. The agent reports at most every 10 s, other supervisors at
+/// most every second.
+pub(super) const USUAL: Pace = Pace { burst: 60, each: Duration::from_secs(1) };
+
+/// Changes of tags. An agent sends all that wait at once, so a device that must wait loses none.
+pub(super) const TAGS: Pace = Pace { burst: 20, each: Duration::from_secs(900) };
 
 /// The allowance of one device for one kind of request.
 #[derive(Debug)]
@@ -38,12 +49,12 @@ impl Allowance {
     /// # Errors
     ///
     /// [`TooOften`] when none is left.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), TooOften> {
+    pub(super) fn take(&mut self, now: Instant, pace: Pace) -> Result<(), TooOften> {
         if self.full <= now {
             *self = Self::new(now);
         }
-        let full = self.full + PACE;
-        let wait = (full - now).saturating_sub(PACE * BURST);
+        let full = self.full + pace.each;
+        let wait = (full - now).saturating_sub(pace.each * pace.burst);
         if wait > Duration::ZERO {
             let is_first = !std::mem::replace(&mut self.is_logged, true);
             return Err(TooOften { wait, is_first });
@@ -63,7 +74,7 @@ mod tests {
         let at = |millis: u64| begun + Duration::from_millis(millis);
         let mut allowance = Allowance::new(begun);
         for n in 0..60 {
-            assert_eq!(allowance.take(begun), Ok(()), "{n}");
+            assert_eq!(allowance.take(begun, USUAL), Ok(()), "{n}");
         }
         let too_often = |millis, is_first| Err(TooOften { wait: Duration::from_millis(millis), is_first });
         for (now, answer) in [
@@ -76,12 +87,12 @@ mod tests {
             (3000, Ok(())),
             (3000, too_often(1000, false)),
         ] {
-            assert_eq!(allowance.take(at(now)), answer, "at {now}");
+            assert_eq!(allowance.take(at(now), USUAL), answer, "at {now}");
         }
         // A device that was quiet for long has its full burst again, not more, and its next refusal is logged again.
         for n in 0..60 {
-            assert_eq!(allowance.take(at(100_000)), Ok(()), "{n}");
+            assert_eq!(allowance.take(at(100_000), USUAL), Ok(()), "{n}");
         }
-        assert_eq!(allowance.take(at(100_000)), too_often(1000, true));
+        assert_eq!(allowance.take(at(100_000), USUAL), too_often(1000, true));
     }
 }

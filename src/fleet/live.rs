@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::allowance::Allowance;
+use super::allowance::{Allowance, Pace, TAGS, USUAL};
 use super::locks::locked;
 use crate::model::DeviceUuid;
 
@@ -24,6 +24,8 @@ struct Live {
     reports_left: Mutex<Allowance>,
     /// Allowance for full targets, because each one is sent in whole.
     targets_left: Mutex<Allowance>,
+    /// Allowance for changes of its tags, because each one is a record of the audit trail.
+    tags_left: Mutex<Allowance>,
     /// Limits its reports in progress.
     reports: Arc<Semaphore>,
 }
@@ -34,6 +36,7 @@ impl Default for Live {
             seen: Mutex::default(),
             reports_left: Mutex::new(Allowance::new(Instant::now())),
             targets_left: Mutex::new(Allowance::new(Instant::now())),
+            tags_left: Mutex::new(Allowance::new(Instant::now())),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
     }
@@ -66,7 +69,7 @@ impl LiveDevices {
     pub(super) fn may_report(&self, uuid: &DeviceUuid) -> Result<OwnedSemaphorePermit, Duration> {
         let live = self.of(uuid);
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
-        take(&live.reports_left, uuid, "reports")?;
+        take(&live.reports_left, USUAL, uuid, "reports")?;
         Ok(reporting)
     }
 
@@ -76,7 +79,16 @@ impl LiveDevices {
     ///
     /// The time to wait.
     pub(super) fn may_have_target(&self, uuid: &DeviceUuid) -> Result<(), Duration> {
-        take(&self.of(uuid).targets_left, uuid, "asks for its whole target")
+        take(&self.of(uuid).targets_left, USUAL, uuid, "asks for its whole target")
+    }
+
+    /// Uses one change of tags of a device's allowance.
+    ///
+    /// # Errors
+    ///
+    /// The time to wait.
+    pub(super) fn may_tag(&self, uuid: &DeviceUuid) -> Result<(), Duration> {
+        take(&self.of(uuid).tags_left, TAGS, uuid, "changes its tags")
     }
 
     /// Records that a device polls now.
@@ -122,8 +134,8 @@ impl LiveDevices {
 }
 
 /// Uses one request of a device's allowance. Logs the first one that is refused. The error is the time to wait.
-fn take(left: &Mutex<Allowance>, device: &DeviceUuid, act: &str) -> Result<(), Duration> {
-    locked(left).take(Instant::now()).map_err(|too_often| {
+fn take(left: &Mutex<Allowance>, pace: Pace, device: &DeviceUuid, act: &str) -> Result<(), Duration> {
+    locked(left).take(Instant::now(), pace).map_err(|too_often| {
         if too_often.is_first {
             tracing::warn!(%device, act, "device makes too many requests and is answered with 429");
         }

@@ -68,13 +68,14 @@ mod targets;
 pub mod webhook;
 mod writer;
 
+pub use access::RESTORER;
 pub use certificate::{TlsError, TlsFiles};
 pub use check::check;
 pub use database_error::DatabaseError;
 pub use logs::LogMode;
 pub use migrate::{Home, fill, read_out};
 pub use reading::while_reading;
-pub use restore::{RESTORER, RestoreError, restore};
+pub use restore::{RestoreError, restore};
 pub use secret::password;
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};

@@ -251,6 +251,11 @@ impl Records {
         self.live.may_report(uuid)
     }
 
+    /// Uses one change of tags of a device's allowance. The error is the time to wait.
+    pub(super) fn may_tag(&self, uuid: &DeviceUuid) -> Result<(), Duration> {
+        self.live.may_tag(uuid)
+    }
+
     /// Counts a registration with this key until the turn is dropped; `None` if too many are in progress.
     pub(super) fn may_register(&self, key: &KeyHash) -> Option<Turn> {
         self.registering.enter(key, REGISTRATIONS)

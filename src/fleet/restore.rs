@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::access::{AccessChange, By, Entry, Outcome};
+use super::access::{AccessChange, By, Entry, Outcome, RESTORER};
 use super::backup::Backup;
 use super::database_error::DatabaseError;
 use super::policy::Change;
@@ -68,9 +68,6 @@ impl RestoreError {
         }
     }
 }
-
-/// The name under which a restoration is in the audit trail.
-pub const RESTORER: &str = "cotter-fleet";
 
 impl Backup {
     /// Revokes all tokens of the backup. Returns how many were accepted until now.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::access::{By, Entry, MOST_THINGS, Outcome};
+use super::access::{By, Entry, MOST_THINGS, Outcome, ROLLOUT};
 use super::clock;
 use super::policy::{Change, Device, World};
 use super::records::{ActError, Records};
@@ -23,9 +23,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After each round, the pause is at least this many times as long as the round took, so decisions use less than 5 % of one
 /// processor.
 const PAUSES: u32 = 20;
-
-/// The name in the audit trail for acts of a rollout itself.
-pub(super) const ACTOR: &str = "rollout";
 
 /// What one decision needs to know of a device.
 struct Seen<'a> {
@@ -245,7 +242,7 @@ fn with_audit_entry(
     let entry = Entry {
         number: world.audited() + 1,
         at: now,
-        by: By { user: None, token: ACTOR.to_owned(), id: String::new() },
+        by: By { user: None, token: ROLLOUT.to_owned(), id: String::new() },
         from: None,
         what: news.what.clone(),
         request: format!("rollout {}", news.rollout),

@@ -41,6 +41,11 @@ struct Log {
 impl Server {
     /// Answers each request, first line and headers, by `answer`.
     pub(crate) fn start(answer: impl Fn(&str) -> Say + Send + Sync + 'static) -> Self {
+        Self::with_body(move |request, _| answer(request))
+    }
+
+    /// Answers each request, first line and headers, and its body, by `answer`.
+    pub(crate) fn with_body(answer: impl Fn(&str, &[u8]) -> Say + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (log, answer) = (Arc::new(Mutex::new(Log::default())), Arc::new(answer));
@@ -101,7 +106,7 @@ pub(crate) fn bomb(bytes: usize) -> Vec<u8> {
 fn serve(
     mut stream: TcpStream,
     log: &Mutex<Log>,
-    answer: &(dyn Fn(&str) -> Say + Send + Sync),
+    answer: &(dyn Fn(&str, &[u8]) -> Say + Send + Sync),
 ) -> Option<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
@@ -120,7 +125,7 @@ fn serve(
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     log.lock().unwrap().requests.push(request.clone());
-    let said = answer(&request);
+    let said = answer(&request, &body);
     match said {
         Say::Whole(whole) => stream.write_all(&whole).ok(),
         Say::Endless(head, piece) => {

@@ -64,8 +64,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a client may take no byte of a response.
     pub stalled: Duration,
-    /// How long a client may take for a whole response once it falls behind. `None` for responses that go on as long
-    /// as the client likes.
+    /// How long a client may take for a whole response once it falls behind; if it has taken 16 KiB a second of it, as long
+    /// again. `None` for responses that go on as long as the client likes.
     pub response: Option<Duration>,
     /// How long a body may take.
     pub body: Duration,

@@ -19,14 +19,21 @@ use super::listener::Io;
 const DRAIN: Duration = Duration::from_secs(1);
 const DRAINED: usize = 256 << 10;
 
+/// Bytes a second that a client must take within [`Limits::response`] to get this time once more.
+///
+/// [`Limits::response`]: super::Limits::response
+const SLOWEST: f64 = 16_384.0;
+
 pub(super) struct Stream {
     io: Box<dyn Io>,
     connection: Arc<Connection>,
     timer: Pin<Box<Sleep>>,
     /// When the client last received a byte, while there are bytes for it.
     stalled: Option<Instant>,
-    /// Since when there are bytes that the client has not received.
+    /// Since when there are bytes that the client has not received; later, when its present time for a response began.
     behind: Option<Instant>,
+    /// How many bytes it has taken since then.
+    taken: f64,
     /// After the write side is closed: until when the rest is read, and how many bytes of it.
     draining: Option<(Instant, usize)>,
 }
@@ -34,7 +41,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(io: Box<dyn Io>, connection: Arc<Connection>) -> Self {
         let timer = Box::pin(tokio::time::sleep(connection.shared.limits.head));
-        Self { io, connection, timer, stalled: None, behind: None, draining: None }
+        Self { io, connection, timer, stalled: None, behind: None, taken: 0.0, draining: None }
     }
 
     /// Waits until `deadline`, and then fails. The timer may fire too early but never too late, so it need not be set again
@@ -58,18 +65,29 @@ impl Stream {
         context: &mut Context<'_>,
         wrote: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if wrote.is_ready() {
+        if let Poll::Ready(wrote) = wrote {
             self.stalled = None;
-            return wrote;
+            let bytes = wrote.as_ref().map_or(0, |bytes| *bytes);
+            self.taken += f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+            return Poll::Ready(wrote);
         }
         self.not_taken(context)
     }
 
-    /// Fails if the client has taken nothing, or not everything, for too long.
+    /// Fails if the client has taken nothing for too long, or too little in its time. Who has taken enough gets this time again.
     fn not_taken<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let (limits, now) = (self.connection.shared.limits, Instant::now());
         let stalled = *self.stalled.get_or_insert(now) + limits.stalled;
-        let behind = *self.behind.get_or_insert(now);
+        let is_over = |behind: Instant| {
+            limits.response.is_some_and(|response| {
+                let least = response.as_secs_f64() * SLOWEST;
+                now >= behind + response && self.taken >= least
+            })
+        };
+        if self.behind.is_none_or(is_over) {
+            (self.behind, self.taken) = (Some(now), 0.0);
+        }
+        let behind = self.behind.unwrap_or(now);
         let whole = limits.response.map(|response| behind + response);
         self.wait(context, Some(whole.map_or(stalled, |whole| whole.min(stalled))))
     }

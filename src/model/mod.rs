@@ -91,7 +91,8 @@ pub use log::{LogCounts, LogCursor, LogCursors, LogLevel, LogLine, LogMessage, L
 pub use login::{RegistryLogin, RegistryPass};
 pub use moves::{LocalApp, LocalApps, Move, MoveOrder, Moves};
 pub use observed::{
-    ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume, OwnVolume,
+    ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume, OriginalNetwork,
+    OwnVolume,
 };
 pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
@@ -108,7 +109,8 @@ pub use service::{
 pub use settings::PlanSettings;
 pub use step::{FailedStep, Outcome, Plan, Reason, Step, Waiting};
 pub use tags::{
-    DeviceTag, MOST_TAGS, TAG_KEY_ACCEPTS, TAG_VALUE_ACCEPTS, is_tag_key, is_tag_value, parse_tags,
+    DeviceTag, LONGEST_SET_KEY, LONGEST_SET_VALUE, MOST_TAGS, TAG_KEY_ACCEPTS, TAG_VALUE_ACCEPTS, is_tag_key,
+    is_tag_value, parse_tags,
 };
 pub use target::{Delivered, LeftAlone, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};
 pub use window::{BadWindow, Window};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::names::Names;
 use super::{
-    AppId, Commit, ContainerId, ImageRef, LastEnd, Namespace, NetworkId, NetworkName, ServiceName, SpecHash,
-    Target, VolumeName,
+    AppId, Commit, ContainerId, ImageRef, LastEnd, Namespace, NetworkId, NetworkName, NetworkSpec,
+    ServiceName, SpecHash, Target, VolumeName,
 };
 
 /// An observation of the engine.
@@ -22,6 +22,8 @@ pub struct Observed {
     pub parked: Vec<ObservedService>,
     /// Containers of a balena supervisor that ran on this host before: see [`Observed::take_over`].
     pub originals: Vec<ObservedService>,
+    /// Networks of a balena supervisor that ran on this host before: see [`Observed::take_over`].
+    pub original_networks: Vec<OriginalNetwork>,
 }
 
 /// A container of ours.
@@ -66,7 +68,7 @@ pub struct ObservedService {
 impl Observed {
     /// Counts the containers that a balena supervisor left as ours, if `target` has their app with a release. No release
     /// has their spec, so each of them is stopped when its service is swapped, and then removed. Those of other apps stay
-    /// as they are.
+    /// as they are. The networks of these apps count as ours, too.
     pub fn take_over(&mut self, target: Option<&Target>) {
         let is_wanted = |seen: &ObservedService| {
             let app = target.and_then(|target| target.apps.get(&seen.app));
@@ -74,6 +76,15 @@ impl Observed {
         };
         let originals = std::mem::take(&mut self.originals);
         self.services.extend(originals.into_iter().filter(is_wanted));
+        let owned = |network: OriginalNetwork| {
+            let is_of = |id: &AppId, number: Option<u64>| {
+                id.as_str() == network.of || number.is_some_and(|number| number.to_string() == network.of)
+            };
+            let (id, app) = target?.apps.iter().find(|(id, app)| is_of(id, app.number()))?;
+            app.release().is_some().then(|| network.of_app(id))
+        };
+        let networks = std::mem::take(&mut self.original_networks);
+        self.networks.extend(networks.into_iter().filter_map(owned));
     }
 
     /// Returns `true` if a container can never start again, because one that it joins does not exist any more.
@@ -143,6 +154,44 @@ pub struct ObservedNetwork {
     pub subnets: Vec<String>,
     /// The host's own address on it. `None` if it has none, or if the network is not a bridge of the engine.
     pub gateway: Option<IpAddr>,
+    /// Whether a balena supervisor created it. Then it is removed only to make room for another one.
+    pub is_original: bool,
+}
+
+impl ObservedNetwork {
+    /// Returns `true` if it is a balena supervisor's and has the name on the engine that this network of the app would
+    /// have, although it is another one.
+    #[must_use]
+    pub fn takes_the_name_of(&self, name: &NetworkName, spec: &NetworkSpec) -> bool {
+        let has_number = self.name.split_once('_').is_some_and(|(of, _)| of.parse::<u64>().is_ok());
+        let is_same = self.config_hash == spec.config_hash;
+        self.is_original && has_number && self.network == *name && spec.config_hash.is_none() && !is_same
+    }
+}
+
+/// A network that a balena supervisor created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginalNetwork {
+    /// The uuid of its app or, in names of older supervisors, the number.
+    pub of: String,
+    pub id: NetworkId,
+    pub network: NetworkName,
+    /// Whether it has no config: then it is the same as a network of ours without a config.
+    pub is_plain: bool,
+    /// Its name on the engine.
+    pub name: String,
+    pub subnets: Vec<String>,
+    pub gateway: Option<IpAddr>,
+}
+
+impl OriginalNetwork {
+    fn of_app(self, app: &AppId) -> ObservedNetwork {
+        let Self { id, network, is_plain, name, subnets, gateway, .. } = self;
+        // No config of a release has this hash.
+        let config_hash = (!is_plain).then(|| "original".to_owned());
+        let app = app.clone();
+        ObservedNetwork { id, app, network, config_hash, name, subnets, gateway, is_original: true }
+    }
 }
 
 /// A named volume of ours. It is not part of an observation, and requested only before a removal.

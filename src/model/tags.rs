@@ -16,6 +16,10 @@ pub struct DeviceTag {
 /// Maximum number of tags of a device.
 pub const MOST_TAGS: usize = 100;
 
+/// Most bytes of the key and of the value of a tag that a service sets. A balena API takes them; our own server takes less.
+pub const LONGEST_SET_KEY: usize = 255;
+pub const LONGEST_SET_VALUE: usize = 4096;
+
 /// What is accepted as the key of a tag.
 pub const TAG_KEY_ACCEPTS: &str =
     "a key has 1 to 100 letters, digits, '_', '.', '-', ':' and '/', nothing else";

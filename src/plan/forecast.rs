@@ -151,6 +151,7 @@ impl Model {
         let specs = self.releases(app).filter_map(|release| release.networks.get(network));
         let spec = specs.into_iter().find(|spec| spec.config_hash == *config_hash)?;
         Some(ObservedNetwork {
+            is_original: false,
             id: NetworkId::parse(format!("new-{}", self.next_id)).ok()?,
             app: app.clone(),
             network: network.clone(),

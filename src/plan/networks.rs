@@ -33,11 +33,17 @@ fn missing<'a>(
     release.networks.iter().filter(move |(name, spec)| find(app, name, spec).is_none())
 }
 
-/// Networks of other releases that have addresses in common with a missing network of this one.
+/// Networks of other releases and of a balena supervisor that have addresses in common with a missing network of this one,
+/// or its name.
 pub(super) fn in_the_way<'a>(app: AppSituation<'a>, release: &Release) -> Vec<&'a ObservedNetwork> {
-    let missing: Vec<_> = missing(app, release).map(|(_, spec)| spec).collect();
+    let missing: Vec<_> = missing(app, release).collect();
     let others = app.networks().filter(|network| !is_of(release, network));
-    others.filter(|network| missing.iter().any(|spec| spec.overlaps(&network.subnets))).collect()
+    others.filter(|network| missing.iter().any(|(name, spec)| clash(network, name, spec))).collect()
+}
+
+/// Returns `true` if the engine cannot have both networks: they have addresses in common, or the one name.
+fn clash(network: &ObservedNetwork, name: &NetworkName, spec: &NetworkSpec) -> bool {
+    spec.overlaps(&network.subnets) || network.takes_the_name_of(name, spec)
 }
 
 /// Returns `true` if a container is connected to this network, or was when it last ran.
@@ -65,8 +71,8 @@ fn needed_by<'a>(
 
 /// Returns `true` if a missing network of the release cannot be created yet. A network that is here has addresses in
 /// common with it, or a network of the good release does that must be created again while nothing may be swapped.
-fn is_blocked(app: AppSituation<'_>, release: &Release, spec: &NetworkSpec) -> bool {
-    if in_the_way(app, release).iter().any(|network| spec.overlaps(&network.subnets)) {
+fn is_blocked(app: AppSituation<'_>, release: &Release, name: &NetworkName, spec: &NetworkSpec) -> bool {
+    if in_the_way(app, release).iter().any(|network| clash(network, name, spec)) {
         return true;
     }
     let is_tried = app.trial(release).is_some() && !app.is_held();
@@ -77,7 +83,7 @@ fn is_blocked(app: AppSituation<'_>, release: &Release, spec: &NetworkSpec) -> b
 /// Returns `true` if a network that a service needs cannot be created yet.
 pub(super) fn is_blocked_for(app: AppSituation<'_>, release: &Release, spec: &ServiceSpec) -> bool {
     let mut needed = needed_by(release, spec);
-    needed.any(|(name, spec)| find(app, name, spec).is_none() && is_blocked(app, release, spec))
+    needed.any(|(name, spec)| find(app, name, spec).is_none() && is_blocked(app, release, name, spec))
 }
 
 /// Returns `true` if all networks that a service needs are here.
@@ -121,7 +127,7 @@ pub(super) fn create_missing(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern 
         draft.add(Some(app.id), None, vec![remove(duplicate)]);
     }
     for (name, spec) in missing(app, goal.release) {
-        if is_blocked(app, goal.release, spec) {
+        if is_blocked(app, goal.release, name, spec) {
             continue;
         }
         concern = PENDING;

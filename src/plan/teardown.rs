@@ -50,14 +50,15 @@ pub(super) fn remove_parked(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Con
     concern
 }
 
-/// Removes the networks of the app for which `is_obsolete` returns `true`.
+/// Removes the networks of the app for which `is_obsolete` returns `true`, but for those of a balena supervisor: it finds
+/// them again if it comes back.
 pub(super) fn remove_networks(
     draft: &mut Draft<'_>,
     app: AppSituation<'_>,
     is_obsolete: impl Fn(&ObservedNetwork) -> bool,
 ) -> Concern {
     let mut concern = CLEAR;
-    for network in app.networks().filter(|network| is_obsolete(network)) {
+    for network in app.networks().filter(|network| !network.is_original && is_obsolete(network)) {
         concern = PENDING;
         draft.add(Some(app.id), None, vec![networks::remove(network)]);
     }

@@ -8,15 +8,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::model::{DeviceTag, MOST_TAGS};
+use crate::model::{
+    DeviceTag, LONGEST_SET_KEY as LONGEST_KEY, LONGEST_SET_VALUE as LONGEST_VALUE, MOST_TAGS,
+};
 
 use super::Supervisor;
 use super::answers::{failed, success};
 use super::request::Parameters;
-
-/// Most bytes of a key and of a value.
-const LONGEST_KEY: usize = 255;
-const LONGEST_VALUE: usize = 4096;
 
 /// Namespaces that are reserved for balena.
 const RESERVED: [&str; 2] = ["io.resin.", "io.balena."];

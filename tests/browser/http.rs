@@ -234,6 +234,12 @@ async fn a_rollout_whose_form_is_sent_again_is_started_once() {
     assert_eq!([send(form.clone()).await, send(form.clone()).await], [StatusCode::SEE_OTHER; 2]);
     let rollouts = scene.get(&format!("/fleets/{fleet}/rollouts")).await;
     assert_eq!(rollouts.as_array().unwrap().len(), 1, "{rollouts}");
+    // Another form for the same rollout, whose user has not sent it before, is no repetition of it.
+    let again = http.post(&start).header("origin", &scene.server.url).header("cookie", &cookie);
+    let again = again.header("content-type", "application/x-www-form-urlencoded");
+    let again =
+        again.header("idempotency-key", "another-form-of-it").body(form.clone()).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::PRECONDITION_FAILED);
     // A rollout of the same release with other waves, of another user, is no repetition of it.
     let other = json!({ "release": DRAFT, "definition": { "waves": ["2", "100%"] }, "supersede": true });
     scene.did(Method::POST, &format!("/fleets/{fleet}/rollouts"), other).await;

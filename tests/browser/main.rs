@@ -24,3 +24,4 @@ mod scene;
 mod sessions;
 mod settings;
 mod tls;
+mod variables;

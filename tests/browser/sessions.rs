@@ -49,6 +49,7 @@ async fn a_read_only_user_sees_no_buttons_and_the_server_refuses_all_the_same() 
         format!("/devices/{device}"),
         format!("/fleets/{fleet}/releases/{NEW}"),
         format!("/fleets/{fleet}/rollouts"),
+        format!("/fleets/{fleet}/variables"),
         "/settings".to_owned(),
         "/settings/keys".to_owned(),
         "/fleets".to_owned(),
@@ -66,6 +67,7 @@ async fn a_read_only_user_sees_no_buttons_and_the_server_refuses_all_the_same() 
         "/settings/access",
         "/settings/webhooks",
         "/settings/keys?do=create",
+        &format!("/fleets/{fleet}/variables?do=set"),
         &format!("/fleets/{fleet}/rollouts/start"),
     ] {
         browser.open(&scene.url(path)).await;

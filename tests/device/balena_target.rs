@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::balena_host::{Remains, alone};
 use crate::support::{Agent, FakeCloud, Lab, Program, eventually, http_get};
 use crate::{app, service, until_done, uuid};
 
@@ -166,26 +167,10 @@ fn a_device_that_the_cloud_has_registered_before_polls_with_its_uuid_and_key() {
     assert_eq!(agent.service("web").unwrap().standing(), web.standing());
 }
 
-/// Removes what the instance `default` has, and what the test made in its names.
-struct Remains<'lab>(&'lab Lab, Vec<String>);
-
-impl Drop for Remains<'_> {
-    fn drop(&mut self) {
-        let docker = self.0.docker();
-        for name in &self.1 {
-            docker.try_run(&["rm", "--force", "--volumes", name]);
-        }
-        docker.remove_instance("default");
-        for name in &self.1 {
-            docker.try_run(&["volume", "rm", name]);
-            docker.try_run(&["network", "rm", name]);
-        }
-    }
-}
-
 #[test]
 fn containers_of_a_balena_supervisor_are_replaced_and_their_volumes_stay() {
     let lab = Lab::new("original");
+    let _alone = alone();
     let (cloud, docker) = (FakeCloud::start(), lab.docker());
     let number = 700_000 + u64::from(std::process::id());
     let (image, volume, network) =

@@ -16,6 +16,7 @@ mod asked;
 mod away;
 mod bad;
 mod balena;
+mod balena_host;
 mod balena_target;
 mod behind;
 mod bundle;

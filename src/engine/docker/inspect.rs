@@ -126,17 +126,24 @@ impl Docker {
 
     /// Observes all that is ours once.
     async fn observe_once(&self) -> Result<Observed, EngineError> {
-        let ours = in_query(&self.ours());
+        let (ours, ours_or_balenas) = (in_query(&self.ours()), in_query(&self.ours_or_balenas()));
         // One after the other, so that all calls use the kept connection.
         let (containers, networks, images) = self
             .call("list", EngineError::DEADLINE, |client| async move {
                 let containers: Vec<_> =
                     client.read(CONTAINERS, &[("all", "true"), ("filters", &ours)]).await?;
-                let networks: Vec<Network> = client.read(NETWORKS, &[("filters", &ours)]).await?;
+                let networks: Vec<Network> = client.read(NETWORKS, &[("filters", &ours_or_balenas)]).await?;
                 Ok((containers, networks, client.read::<Vec<Image>>(IMAGES, &[]).await?))
             })
             .await?;
         let mut containers: Vec<Summary> = containers;
+        let networks: Vec<_> = networks
+            .into_iter()
+            .filter(|network| {
+                let of = network.labels.as_ref().and_then(|labels| labels.get(label::INSTANCE));
+                of.is_none_or(|of| of == self.settings.instance.as_str())
+            })
+            .collect();
         if self.client().await?.is_podman() {
             self.complete(&mut containers).await?;
         }
@@ -157,7 +164,8 @@ impl Docker {
         drop(lost);
         Ok(Observed {
             services,
-            networks: networks.into_iter().filter_map(observed::network).collect(),
+            networks: networks.iter().cloned().filter_map(observed::network).collect(),
+            original_networks: networks.into_iter().filter_map(observed::original_network).collect(),
             images: images.into_iter().flat_map(observed::images).collect(),
             parked: parked.into_iter().map(|(_, seen)| seen).collect(),
             originals,
@@ -176,11 +184,39 @@ impl Docker {
         let call = self.call("list", EngineError::DEADLINE, |client| async move {
             client.read::<Vec<Summary>>(CONTAINERS, &[("all", "true"), ("filters", &filter)]).await
         });
-        let found: Vec<_> = call.await?.into_iter().filter_map(observed::original).collect();
+        let mut found: Vec<_> = call.await?.into_iter().filter_map(observed::original).collect();
         self.is_without_originals.store(found.is_empty(), Relaxed);
+        let known = self.originals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for seen in &mut found {
+            seen.grace = match known.get(&seen.container) {
+                Some(grace) => *grace,
+                // The engine's list does not have it.
+                None => self.inspect(&seen.container).await?.grace(),
+            };
+        }
         *self.originals.lock().unwrap_or_else(PoisonError::into_inner) =
-            found.iter().map(|seen| seen.container.clone()).collect();
+            found.iter().map(|seen| (seen.container.clone(), seen.grace)).collect();
         Ok(found)
+    }
+
+    /// The label of our networks, and of those of a balena supervisor in the instance that may take them over.
+    fn ours_or_balenas(&self) -> HashMap<String, Vec<String>> {
+        let is_default = docker_spec::has_names_of_balena(&self.settings.instance);
+        if is_default { of_label(label::SUPERVISED) } else { self.ours() }
+    }
+
+    /// Refuses a network that has the name of one of ours, and is not ours.
+    pub(super) fn check_ours(&self, there: Network) -> Result<(), EngineError> {
+        let of = there.labels.as_ref().and_then(|labels| labels.get(label::INSTANCE));
+        if of.is_some_and(|of| of == self.settings.instance.as_str()) {
+            return Ok(());
+        }
+        let name = there.name;
+        let message = format!(
+            "the network {name} exists already, and this agent did not create it; if nothing needs it, remove it: \
+             docker network rm {name}"
+        );
+        Err(EngineError::Refused { call: "create-network", status: 409, message })
     }
 
     /// Returns `true` if podman refused an observation because a container ended during it. The next attempt may succeed.

@@ -6,7 +6,7 @@
 mod inspect;
 mod operate;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::{Future, pending};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -59,8 +59,8 @@ pub struct Docker {
     lost: std::sync::Mutex<BTreeSet<ContainerId>>,
     /// No container of a balena supervisor was found.
     is_without_originals: AtomicBool,
-    /// The containers of a balena supervisor that were observed last.
-    originals: std::sync::Mutex<BTreeSet<ContainerId>>,
+    /// The containers of a balena supervisor that were observed last, each with its time from the stop signal to SIGKILL.
+    originals: std::sync::Mutex<BTreeMap<ContainerId, Duration>>,
 }
 
 impl Docker {
@@ -79,7 +79,7 @@ impl Docker {
     /// Returns `true` if a balena supervisor created the container. Its anonymous volumes have data of the app, and stay when
     /// it is removed; ours has none with data.
     fn is_original(&self, id: &ContainerId) -> bool {
-        self.originals.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+        self.originals.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     pub(super) async fn client(&self) -> Result<Client, EngineError> {

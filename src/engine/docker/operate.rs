@@ -1,5 +1,6 @@
 //! Changes a real engine: containers, networks, volumes and images.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -50,14 +51,12 @@ impl Operate for Docker {
     ) -> Result<(), EngineError> {
         let request = docker_spec::network(&self.settings.instance, app, name, spec);
         // Engines before API 1.44 create a second network of the same name without an error.
-        let mut filters = self.ours();
-        filters.insert("name".to_owned(), vec![request.name.clone()]);
-        let filters = in_query(&filters);
+        let filters = in_query(&HashMap::from([("name".to_owned(), vec![request.name.clone()])]));
         let alike = self.call("list-networks", EngineError::DEADLINE, |client| async move {
             client.read::<Vec<Network>>(NETWORKS, &[("filters", &filters)]).await
         });
-        if alike.await?.iter().any(|network| network.name == request.name) {
-            return Ok(());
+        if let Some(there) = alike.await?.into_iter().find(|network| network.name == request.name) {
+            return self.check_ours(there);
         }
         let call = self.call("create-network", EngineError::DEADLINE, |client| async move {
             client.create_network(request).await

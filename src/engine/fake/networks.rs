@@ -37,6 +37,7 @@ impl Inside {
             name,
             subnets: spec.ranges(),
             gateway: None,
+            is_original: false,
         });
         Ok(())
     }

@@ -18,10 +18,18 @@ const SHORTEST_PREFIX: usize = 4;
 const NAME_ACCEPTS: &str = "it has 1 to 64 letters a to z, A to Z, digits, '.', '_', '-', '+' and '@', and begins with a letter or digit";
 const NO_PREFIX: &str =
     "4 or more hex digits alone would be taken for the beginning of an id; put another character into it";
+const NO_USER: &str = "the audit trail has it for those who act without a token";
 const NO_FILE: &str = "it is the name of the server's first token";
 
 /// The name of the server's first token, which is a file and no record. No user may have it.
 pub const FIRST: &str = "operator.token";
+
+/// The names of those who act without a token, in the audit trail: a device, with its own name after this word, a rollout,
+/// and `cotter-fleet restore`. No user and no token may have such a name.
+pub const DEVICE: &str = "device";
+pub const ROLLOUT: &str = "rollout";
+pub const RESTORER: &str = "cotter-fleet";
+const OF_NO_USER: [&str; 3] = [DEVICE, ROLLOUT, RESTORER];
 
 /// The values of a new token.
 #[derive(Debug, Clone)]
@@ -256,6 +264,9 @@ fn check_name(what: &'static str, name: &str) -> Result<(), AccessRefusal> {
     }
     if name.len() >= SHORTEST_PREFIX && name.chars().all(|c| c.is_ascii_hexdigit()) {
         return bad(NO_PREFIX);
+    }
+    if OF_NO_USER.contains(&name) {
+        return bad(NO_USER);
     }
     if name == FIRST { bad(NO_FILE) } else { Ok(()) }
 }

@@ -42,17 +42,34 @@ pub struct Entry {
 pub struct By {
     /// `None` for the server's first token, which has no user.
     pub user: Option<String>,
-    /// The name of the token.
+    /// The name of the token; without one, e.g. `device north`, `rollout`.
     pub token: String,
-    /// The first 12 hex digits of its SHA-256.
+    /// The first 12 hex digits of its SHA-256; empty without a token.
     pub id: String,
 }
 
 impl By {
-    /// Returns the user, or the token of one that has none, for people.
+    /// Returns `true` if a token was used, and not e.g. a device's key.
+    fn has_token(&self) -> bool {
+        !self.id.is_empty()
+    }
+
+    /// Returns `true` if it is of the user, of the token with the name or the id `by`, or of what acts without a token, e.g.
+    /// any device.
+    fn is_of(&self, by: &str) -> bool {
+        let word = self.token.split(' ').next().unwrap_or_default();
+        let is_kind = self.user.is_none() && !self.has_token() && word == by;
+        self.user.as_deref() == Some(by) || self.token == by || self.id == by || is_kind
+    }
+
+    /// Returns the user, the token of one that has none, or who has acted without a token, for people.
     #[must_use]
     pub fn shown(&self) -> String {
-        self.user.clone().unwrap_or_else(|| format!("token {}", self.token))
+        let without = || match self.has_token() {
+            true => format!("token {}", self.token),
+            false => self.token.clone(),
+        };
+        self.user.clone().unwrap_or_else(without)
     }
 }
 
@@ -100,10 +117,7 @@ impl Which {
     /// Returns whether a record is one of these. A reader for some fleets sees only records that are of these fleets alone.
     #[must_use]
     pub fn has(&self, entry: &Entry, scope: &Scope) -> bool {
-        let is_by = |by: &String| {
-            let By { user, token, id } = &entry.by;
-            user.as_ref() == Some(by) || token == by || id == by
-        };
+        let is_by = |by: &String| entry.by.is_of(by);
         let is_seen = match scope {
             Scope::All => true,
             Scope::Fleets(_) => {

@@ -14,7 +14,7 @@ mod role;
 mod throttle;
 mod types;
 
-pub use accounts::{Accounts, FIRST, NewToken};
+pub use accounts::{Accounts, DEVICE, FIRST, NewToken, RESTORER, ROLLOUT};
 pub use entry::{By, Entry, MOST_THINGS, Outcome, Thing, Which};
 pub use refusal::AccessRefusal;
 pub use role::{Permission, Reach, Role, UnknownRole};

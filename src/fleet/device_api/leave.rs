@@ -6,16 +6,13 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::record::{Act, recorded};
 use super::{DELETED, NotServed, key_of, key_required, not_written};
-use crate::fleet::access::{By, Entry, MOST_THINGS, Outcome};
 use crate::fleet::clock;
 use crate::fleet::policy::{Change, KeyHash, Refusal, World};
 use crate::fleet::records::{ActError, Records};
 use crate::listen::{Rank, Visit};
 use crate::model::DeviceUuid;
-
-/// Who has acted, in the audit trail.
-pub(in crate::fleet) const ACTOR: &str = "device";
 
 /// Deletes the device as an operator does, so that an operator can restore it. A device that was deleted before gets the same
 /// answer, because it may not have received the first one.
@@ -75,24 +72,10 @@ fn deletion(
 ) -> Result<Vec<Change>, Refusal> {
     let device = world.device(uuid).filter(|device| device.key == *key);
     let device = device.ok_or_else(|| Refusal::NoSuchDevice { given: uuid.to_string() })?;
-    let mut changes = world.delete_itself(device, clock::now())?;
-    let (things, count, fleets) = world.things(&changes, MOST_THINGS);
-    let entry = Entry {
-        number: world.audited() + 1,
-        at: clock::now(),
-        by: By { user: None, token: ACTOR.to_owned(), id: String::new() },
-        from,
-        what: "delete a device".to_owned(),
-        request: format!("DELETE /device/v3/{uuid}"),
-        things,
-        count,
-        fleets: fleets.into_iter().collect(),
-        details: world.details(&changes),
-        why: Some("the device has left by itself (`cotter leave`)".to_owned()),
-        outcome: Outcome::Done,
-    };
-    changes.push(Change::Audit(Box::new(entry)));
-    Ok(changes)
+    let changes = world.delete_itself(device, clock::now())?;
+    let why = "the device has left by itself (`cotter leave`)";
+    let act = Act { what: "delete a device", request: format!("DELETE /device/v3/{uuid}"), why, from };
+    Ok(recorded(world, device, act, changes))
 }
 
 fn is_deleted(world: &World, uuid: &DeviceUuid, key: &KeyHash) -> bool {

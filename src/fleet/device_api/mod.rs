@@ -7,8 +7,10 @@
 mod leave;
 mod logs;
 mod prefer;
+mod record;
 mod register;
 mod state;
+mod tags;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +32,6 @@ use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
 /// because the real API's answers to a deleted device have no body.
 const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
 
-pub(super) use leave::ACTOR;
-
 /// The header that tells a device that a report may have an account: see docs/protocol.md.
 const TAKES_ACCOUNTS: [(&str, &str); 1] = [("cotter-takes", "account")];
 
@@ -44,15 +44,17 @@ const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
 /// The routes of devices.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 7] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 9] {
     [
         ("/ping", get(async || "OK")),
         ("/device/register", get(register::may_register).post(register::register)),
         ("/device/v3/{uuid}", delete(leave::leave)),
         ("/device/v3/{uuid}/state", get(state::get)),
         ("/device/v3/state", patch(state::patch)),
+        ("/device/v3/tags", patch(tags::patch)),
         ("/device/v2/{uuid}/log-stream", post(logs::stream)),
         ("/v7/device", get(register::own_id)),
+        ("/v7/device_tag", get(tags::get)),
     ]
 }
 

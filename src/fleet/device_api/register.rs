@@ -226,6 +226,13 @@ pub(super) async fn own_id(
 }
 
 fn asked_uuid(query: &str) -> Option<String> {
+    let (select, filter) = asked(query)?;
+    let uuid = filter.strip_prefix("uuid eq '")?.strip_suffix('\'')?;
+    (select == "id").then(|| uuid.to_owned())
+}
+
+/// Returns `$select` and `$filter` of a query that has nothing else but a key.
+pub(super) fn asked(query: &str) -> Option<(String, String)> {
     let query = percent_decoded(query);
     let mut select = None;
     let mut filter = None;
@@ -237,8 +244,7 @@ fn asked_uuid(query: &str) -> Option<String> {
             _ => return None,
         }
     }
-    let uuid = filter?.strip_prefix("uuid eq '")?.strip_suffix('\'')?;
-    (select == Some("id")).then(|| uuid.to_owned())
+    Some((select?.to_owned(), filter?.to_owned()))
 }
 
 /// Decodes `%20` and `+`. Anything that is not an escape stays.

@@ -8,9 +8,8 @@ use super::answer::{ApiError, Params};
 use super::desk::Desk;
 use super::pages::{self, Page};
 use super::users::name_of;
-use crate::fleet::access::{Entry, FIRST, Outcome, Which};
+use crate::fleet::access::{DEVICE, Entry, FIRST, Outcome, RESTORER, ROLLOUT, Which};
 use crate::fleet::policy::World;
-use crate::fleet::{RESTORER, device_api, rollouts};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::Code;
 use crate::wire::operator_api::access::{AuditView, ThingView};
@@ -54,9 +53,8 @@ pub(super) async fn list(desk: Desk, Params(wanted): Params<Wanted>) -> Result<R
 fn is_known(world: &World, by: &str) -> bool {
     let mut tokens = world.accounts().tokens_by_age().into_iter();
     by == FIRST
-        || by == RESTORER
-        || by == rollouts::ACTOR
-        || by == device_api::ACTOR
+        || [RESTORER, ROLLOUT, DEVICE].contains(&by)
+        || by.strip_prefix(DEVICE).is_some_and(|device| device.starts_with(' '))
         || by.len() == 12 && by.bytes().all(|digit| digit.is_ascii_hexdigit())
         || world.accounts().users().any(|user| user.name == by)
         || tokens.any(|token| token.name == by)

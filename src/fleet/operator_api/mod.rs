@@ -57,7 +57,7 @@ pub(super) use chosen::Chosen;
 pub(super) use needs::OfPage;
 pub(super) use overview::{DeviceRow, DeviceRows, Moves, Selection};
 pub(super) use release_rows::ReleaseRows;
-pub(super) use repeat::HEADER as IDEMPOTENCY_KEY;
+pub(super) use repeat::{HEADER as IDEMPOTENCY_KEY, id_of as repeat_id};
 pub(super) use table::{table, table_of_metrics};
 
 use super::gate::Gate;

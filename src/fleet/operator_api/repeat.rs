@@ -28,6 +28,13 @@ pub(super) struct Key {
     body: OnceLock<[u8; 32]>,
 }
 
+/// Identifies a key and its user.
+pub(in crate::fleet) fn id_of(by: &By, key: &str) -> String {
+    // The server's first token has no user, and no user has the empty name.
+    let user = by.user.as_deref().unwrap_or_default();
+    secret::hex(&Sha256::digest(format!("{user}\n{}", key.trim())))
+}
+
 /// The header is not a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadKey;
@@ -51,10 +58,11 @@ impl Key {
         if !is_good || given.next().is_some() {
             return Err(BadKey);
         }
-        // The server's first token has no user, and no user has the empty name.
-        let user = by.user.as_deref().unwrap_or_default();
-        let id = secret::hex(&Sha256::digest(format!("{user}\n{key}")));
-        Ok(Some(Self { id, head: format!("{} {uri}", method.as_str()), body: OnceLock::new() }))
+        Ok(Some(Self {
+            id: id_of(by, key),
+            head: format!("{} {uri}", method.as_str()),
+            body: OnceLock::new(),
+        }))
     }
 
     /// Takes the body of the request into account. Without a body it is never called.

@@ -111,13 +111,18 @@ async function openDialog(address, options) {
 }
 
 if (dialog) {
+  // A secret is shown only once: no stray click or key closes it, also not a second Escape, which a browser does not let
+  // a page refuse.
+  const hasSecret = () => !!one("[data-secret]", dialog);
   dialog.addEventListener("close", () => {
+    if (hasSecret()) {
+      dialog.showModal();
+      return;
+    }
     dialog.replaceChildren();
     if (opener && opener.isConnected) opener.focus();
     opener = null;
   });
-  // A secret is shown only once: a stray click or key must not close it.
-  const hasSecret = () => !!one("[data-secret]", dialog);
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog && !hasSecret()) dialog.close();
   });

@@ -220,6 +220,7 @@ fn tags(visitor: &Visitor, fleet: &FleetView, device: &DeviceView) -> Markup {
                     a.button href={ "/fleets/" (fleet.number) "/actions/move?" (fields) } data-dialog { "Move…" }
                 }
             }
+            p { a href={ (back) "/variables" } { "Variables of this device" } }
         }
     }
 }

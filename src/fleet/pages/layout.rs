@@ -101,6 +101,7 @@ fn fleet_head(place: &Place, number: u64, name: &str) -> Markup {
                     (tab("devices", "Devices", ""))
                     (tab("releases", "Releases", "/releases"))
                     (tab("rollouts", "Rollouts", "/rollouts"))
+                    (tab("variables", "Variables", "/variables"))
                 }
             }
         }

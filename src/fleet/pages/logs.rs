@@ -149,6 +149,8 @@ pub(super) async fn opened(visitor: &Visitor, fields: &Fields, device: &str) -> 
 /// The part of the device's page. `logs` is absent while they are not opened.
 pub(super) fn part(visitor: &Visitor, detail: &DeviceDetail, logs: Option<&Logs>) -> Markup {
     let page = format!("/devices/{}", detail.device.uuid);
+    // The records of one server alone have no position.
+    let is_shared = visitor.site.gate.records().world().position().is_some();
     html! {
         @if visitor.may(Permission::See) {
             section.card #logs aria-labelledby="logs-title" {
@@ -162,14 +164,14 @@ pub(super) fn part(visitor: &Visitor, detail: &DeviceDetail, logs: Option<&Logs>
                 @match logs {
                     None => p.muted { "What the services write. The device uploads it while a page or a command shows it." },
                     Some(Logs(Err(trouble))) => (failure(trouble)),
-                    Some(Logs(Ok(lines))) => (open(&page, detail, lines)),
+                    Some(Logs(Ok(lines))) => (open(&page, detail, lines, is_shared)),
                 }
             }
         }
     }
 }
 
-fn open(page: &str, detail: &DeviceDetail, lines: &[Shown]) -> Markup {
+fn open(page: &str, detail: &DeviceDetail, lines: &[Shown], is_shared: bool) -> Markup {
     let services = services(detail, lines);
     html! {
         div.log-tools hidden {
@@ -186,6 +188,12 @@ fn open(page: &str, detail: &DeviceDetail, lines: &[Shown]) -> Markup {
         }
         div.log-lines #log-lines tabindex="0" role="group" aria-label="Lines of the logs" data-stream={ (page) "/logs" } {
             @for line in lines { (row(line, &services)) }
+        }
+        @if is_shared {
+            p.note #log-servers {
+                "Several servers share these devices, and the lines of a device are at the server that it sends them to. If none come here, ask another server: "
+                code { "cotter device logs " (detail.device.uuid) }
+            }
         }
         p.muted.small #log-state role="status" {
             @if lines.is_empty() {

@@ -39,6 +39,7 @@ mod settings;
 mod sign_in;
 mod site;
 mod trouble;
+mod variables;
 
 use std::sync::Arc;
 
@@ -63,7 +64,9 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Records>>)> {
         ("/fleets/{fleet}/releases", get(releases::page)),
         ("/fleets/{fleet}/releases/{release}", get(release::page).post(release::act)),
         ("/fleets/{fleet}/rollouts", get(rollouts::page).post(rollouts::act)),
+        ("/fleets/{fleet}/variables", get(variables::of_fleet).post(variables::change_fleet)),
         ("/devices/{device}", get(device::page)),
+        ("/devices/{device}/variables", get(variables::of_device).post(variables::change_device)),
         ("/fleets/{fleet}/rollouts/start", get(rollout_start::page).post(rollout_start::act)),
         ("/new-fleet", get(new_fleet::page).post(new_fleet::act)),
         ("/devices/{device}/logs", get(logs::stream)),

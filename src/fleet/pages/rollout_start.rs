@@ -106,14 +106,21 @@ impl<'a> Start<'a> {
 
     /// Asks the API for the plan (`dry_run`), or to start.
     async fn asked(&self, dry_run: bool) -> Result<RolloutView, Trouble> {
-        let asked = StartRollout {
+        self.visitor.act(Method::POST, &self.path(), &self.request(dry_run)?, None).await
+    }
+
+    /// The path of the API for a start.
+    fn path(&self) -> String {
+        format!("/fleets/{}/rollouts", self.fleet.value.number)
+    }
+
+    fn request(&self, dry_run: bool) -> Result<StartRollout, Trouble> {
+        Ok(StartRollout {
             release: self.fields.text("release"),
             definition: rollout_form::definition(self.fields)?,
             supersede: self.fields.get("supersede").is_some(),
             dry_run,
-        };
-        let path = format!("/fleets/{}/rollouts", self.fleet.value.number);
-        self.visitor.act(Method::POST, &path, &asked, None).await
+        })
     }
 
     /// Returns whether the fleet, and the rollout that this one replaces, are those of the plan.
@@ -122,12 +129,15 @@ impl<'a> Start<'a> {
         let open = self.open.as_ref();
         // One that has ended since is replaced by none.
         let is_same_rollout = open.is_none() || self.fields.text("replaces") == number_of(open);
-        // The form is sent again, because no answer came: then the rollout that goes on is the one that it has started.
+        // The user sends the form again, because no answer came: then the rollout that goes on is the one that it has
+        // started. Another user may have started the same.
         let is_of_plan = |open: &RolloutView| {
             open.release.as_deref() == self.fields.get("release")
                 && self.fields.text("defined") == digest(&open.definition)
         };
-        let is_repeat = self.visitor.key.is_some() && open.is_some_and(is_of_plan);
+        let has_started =
+            || self.request(false).is_ok_and(|request| self.visitor.has_done(&self.path(), &request));
+        let is_repeat = open.is_some_and(is_of_plan) && has_started();
         is_same_fleet && (is_same_rollout || is_repeat || self.fields.get("supersede").is_none())
     }
 

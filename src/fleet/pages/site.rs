@@ -22,6 +22,7 @@ use super::fields::encoded;
 use super::session::Sessions;
 use super::trouble::Trouble;
 use crate::fleet::access::{By, Permission};
+use crate::fleet::clock;
 use crate::fleet::courier::Courier;
 use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::in_progress::InProgress;
@@ -106,6 +107,21 @@ impl Visitor {
         self.ask(Method::GET, path, None, None).await
     }
 
+    /// Returns `true` if this user has sent this form before, and the act that it asks for was done.
+    pub(super) fn has_done(&self, path: &str, body: &impl Serialize) -> bool {
+        let key = serde_json::to_vec(body).ok().and_then(|body| self.key_of(path, &body));
+        let id = key.map(|key| operator_api::repeat_id(&self.caller.by, &key));
+        let world = self.site.gate.records().world();
+        id.is_some_and(|id| world.repeats().find(&id, clock::now()).is_some())
+    }
+
+    /// The key of a request for this form. A page may make more than one request, and each of them is done once.
+    fn key_of(&self, path: &str, body: &[u8]) -> Option<String> {
+        let key = self.key.as_ref()?;
+        let act = Sha256::new().chain_update(path).chain_update("\n").chain_update(body).finalize();
+        Some(format!("{key} {}", secret::hex(&act)))
+    }
+
     /// Reads a fleet by its name or number.
     pub(super) async fn fleet(&self, fleet: &str) -> Result<FleetView, Trouble> {
         Ok(self.get::<FleetView>(&format!("/fleets/{}", encoded(fleet))).await?.value)
@@ -165,10 +181,8 @@ impl Visitor {
         if let Some(etag) = etag {
             request = request.header(IF_MATCH, etag);
         }
-        if let (Some(key), Some(body)) = (&self.key, &body) {
-            // A page may make more than one request, and each of them is done once.
-            let act = Sha256::new().chain_update(path).chain_update("\n").chain_update(body).finalize();
-            request = request.header(IDEMPOTENCY_KEY, format!("{key} {}", secret::hex(&act)));
+        if let Some(key) = body.as_ref().and_then(|body| self.key_of(path, body)) {
+            request = request.header(IDEMPOTENCY_KEY, key);
         }
         let mut request =
             request.body(Body::from(body.unwrap_or_default())).map_err(|error| broken(path, &error))?;

@@ -5,9 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::rules::{check_device_name, check_device_type, check_tag, check_tag_count};
+use super::rules::{bad, check_device_name, check_device_type, check_tag, check_tag_count};
 use super::{Change, Counters, Device, Fleet, KeyHash, Refusal, Release, Reported, World};
 use crate::model::DeviceUuid;
+
+/// The beginning of the keys of tags that a device may set itself.
+pub const OWN_TAGS: &str = "device.";
+
+const OWN_ACCEPTS: &str = "a device itself sets only tags whose key begins with \"device.\"; others are an operator's: `cotter device tag`";
 
 /// The values of a new device.
 #[derive(Debug, Clone)]
@@ -163,6 +168,19 @@ impl World {
     /// [`Refusal::BadText`]; [`Refusal::OutOfRange`] for more tags than a device may have.
     pub fn tag_device(&self, device: &Device, tagging: &Tagging) -> Result<Vec<Change>, Refusal> {
         self.tag_devices(&[device], tagging)
+    }
+
+    /// Sets tags of a device that asks for it itself: only those whose key begins with [`OWN_TAGS`], because others decide
+    /// what it runs, where operators pin or roll out by them.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::tag_device`].
+    pub fn tag_itself(&self, device: &Device, set: BTreeMap<String, String>) -> Result<Vec<Change>, Refusal> {
+        if let Some(key) = set.keys().find(|key| !key.starts_with(OWN_TAGS)) {
+            return Err(bad("tag key of a device's own", key, OWN_ACCEPTS));
+        }
+        self.tag_device(device, &Tagging { set, remove: Vec::new() })
     }
 
     /// As [`World::tag_device`], for devices: all of them, or none if one of them may not have these tags.

@@ -46,7 +46,7 @@ mod world;
 
 pub use super::key_hash::KeyHash;
 pub use super::tag_filter::{BadFilter, TagFilter};
-pub use acts_device::{NewDevice, Tagging};
+pub use acts_device::{NewDevice, OWN_TAGS, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_import::{
     ImportCount, ImportOutcome, Imported, ImportedDevice, ImportedFleet, ImportedHolder, ImportedRelease,

@@ -177,6 +177,9 @@ impl<'a> Checked<'a> {
         if tried.iter().chain(&self.good).any(|release| self.is_in_the_way(app, release, id)) {
             return None;
         }
+        if network.is_original {
+            return Some("a balena supervisor created it, and no network needs its place");
+        }
         // An app that is removed needs none of its networks.
         let wanted = self.wanted?;
         if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {

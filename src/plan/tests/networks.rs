@@ -267,3 +267,50 @@ proptest! {
         prop_assert_eq!(device.ledger.apps[&super::app()].good.as_ref().unwrap(), &release(18));
     }
 }
+
+/// Makes the device's first network one of a balena supervisor, with this name on the engine.
+fn with_original(device: &str, named: &str, config: Option<&str>) -> Device {
+    let mut device = Device::parse(device);
+    let network = &mut device.observed.networks[0];
+    network.is_original = true;
+    named.clone_into(&mut network.name);
+    network.config_hash = config.map(str::to_owned);
+    device
+}
+
+#[test]
+fn networks_of_a_balena_supervisor_are_adopted_or_left_or_make_room() {
+    let here = "target 18, good 18, have 18, lan 1, db@18 running, web@18 running";
+    let first = "target 18, trial 18, have 18, lan 1";
+    let made = "target 18, trial 18, have 18, lan 1, db@18 created, web@18 created";
+    let other = Some("original");
+    for (why, device, name, config, expected) in [
+        ("one without a config is as good as ours", first, "7_default", None, "create db@18, create web@18"),
+        (
+            "one with a config goes: two cannot have one name",
+            made,
+            "7_default",
+            other,
+            "remove-network default",
+        ),
+        ("another name is in no way", first, "abc_default", other, "create-network default"),
+    ] {
+        assert_eq!(with_original(device, name, config).planned(), expected, "{why}");
+    }
+    // No release wants it, and it stays.
+    let mut device = Device::parse(here);
+    device.add_network();
+    let left = device.observed.networks.last_mut().unwrap();
+    left.is_original = true;
+    left.id = NetworkId::parse("left").unwrap();
+    left.config_hash = other.map(str::to_owned);
+    "abc_default".clone_into(&mut left.name);
+    assert_eq!(device.planned(), "");
+    let left = device.observed.networks.iter().filter(|n| n.is_original);
+    let stage = left.map(crate::plan::networks::remove).collect();
+    let found = violations(&device.situation(), &Plan { stage, waiting: Vec::new() });
+    assert_eq!(
+        found,
+        ["remove-network default: a balena supervisor created it, and no network needs its place"]
+    );
+}

@@ -324,6 +324,7 @@ impl Device {
 
     pub(super) fn add_network(&mut self) {
         self.observed.networks.push(ObservedNetwork {
+            is_original: false,
             id: NetworkId::parse("n1").unwrap(),
             app: app(),
             network: NetworkName::parse("default").unwrap(),
@@ -338,6 +339,7 @@ impl Device {
     pub(super) fn add_lan(&mut self, config: &str) {
         self.made += 1;
         self.observed.networks.push(ObservedNetwork {
+            is_original: false,
             id: NetworkId::parse(format!("lan-{config}-{}", self.made)).unwrap(),
             app: app(),
             network: lan(),
