@@ -299,7 +299,7 @@ async fn what_a_silent_cloud_has_not_confirmed_is_sent_again() {
     let upload = upload(&listener, TIMES);
     let (cursors, rewind, buffer) =
         (Arc::clone(&upload.cursors), Arc::clone(&upload.rewind), Arc::clone(&upload.buffer));
-    let (mut report, stop) = (upload.report.subscribe(), CancellationToken::new());
+    let (report, stop) = (upload.report.subscribe(), CancellationToken::new());
     let uploading = tokio::spawn({
         let stop = stop.clone();
         async move { upload.run(&stop).await }
@@ -308,12 +308,12 @@ async fn what_a_silent_cloud_has_not_confirmed_is_sent_again() {
     let _silent = listener.accept().await.unwrap();
     timeout(Duration::from_secs(10), rewind.requested()).await.expect("the logs are read again");
     assert_eq!((cursors.get(&container("aa")), cursors.take_changed()), (None, None));
+    let error = report.borrow().log_error.clone();
+    assert!(error.is_some_and(|error| error.contains("cannot be reached")), "the status says so");
     let message = LogMessage { text: "1".into(), at_ms: 1, service: Some(40), is_stderr: false };
     buffer.put(Kept { message, of: Some((container("aa"), cursor(3))) }).unwrap();
     rewind.done();
     let (mut stream, _) = listener.accept().await.unwrap();
-    let error = report.borrow_and_update().log_error.clone();
-    assert!(error.is_some_and(|error| error.contains("cannot be reached")), "the status says so");
     confirm(&mut stream).await;
     let confirmed = async {
         while cursors.take_changed().is_none() {
@@ -356,6 +356,9 @@ async fn what_was_sent_before_a_connection_broke_is_not_sent_twice_and_is_counte
     assert_eq!((cursors.get(&container("aa")), cursors.take_changed().is_some()), (Some(cursor(3)), true));
     // The cloud gets to know it.
     let (mut stream, _) = listener.accept().await.unwrap();
+    while report.borrow().logs.lines < 5 {
+        let _n = stream.read(&mut piece).await.unwrap();
+    }
     stop.cancel();
     let stopped = async { tokio::join!(confirm(&mut stream), async { uploading.await.unwrap() }) };
     timeout(Duration::from_secs(5), stopped).await.expect("it stops");
