@@ -241,6 +241,21 @@ async fn the_api_gets_what_the_device_is_and_metrics_that_have_moved() {
 }
 
 #[tokio::test]
+async fn a_sample_whose_report_fails_is_taken_again() {
+    let mut device = Device::start(Limits { metrics: Duration::ZERO, ..LIMITS });
+    device.reports(runs(1)).await;
+    tokio::time::sleep(REPEATS.sample * 2).await;
+    device.api.fail_reports(1);
+    device.is.lock().unwrap().1.cpu_usage = Some(50);
+    // The report fails, and is sent again long before the next sample is due.
+    let failed = device.cloud.wait_for(|cloud| cloud.report_error.is_some());
+    tokio::time::timeout(REPEATS.sample * 3, failed).await.expect("it fails").unwrap();
+    let taken = device.cloud.wait_for(|cloud| cloud.report_error.is_none());
+    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("it is sent again").unwrap();
+    assert_eq!(device.api.fields().get("cpu_usage"), Some(&json!(50)));
+}
+
+#[tokio::test]
 async fn metrics_that_are_not_wanted_are_null() {
     let mut device = Device::start(LIMITS);
     device.is.lock().unwrap().1 = Load { cpu_usage: Some(7), ..Load::default() };

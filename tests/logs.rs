@@ -10,13 +10,18 @@
 
 mod support;
 
+#[path = "faults/engine.rs"]
+#[allow(dead_code, reason = "this test uses a part of it")]
+mod engine;
+
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use engine::PrivateEngine;
 use serde_json::{Value, json};
-use support::{Agent, FakeCloud, FleetServer, Lab, Program, eventually, stays};
+use support::{Agent, EngineProxy, FakeCloud, FleetServer, Lab, Parts, Program, eventually, stays};
 
 const APP: &str = "0123456789abcdef0123456789abcdef";
 
@@ -270,4 +275,50 @@ fn an_operator_follows_a_device_of_our_own_server() {
     eventually("the files are gone", PATIENCE, || {
         (std::fs::read_dir(&kept).expect("the folder").count() == 0).then_some(())
     });
+}
+
+/// The engine is restarted, and then killed, while containers go on.
+#[test]
+fn lines_arrive_once_over_restarts_of_the_engine_which_is_not_asked_in_a_loop() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can start an engine of its own");
+        return;
+    }
+    let mut engine = PrivateEngine::start_with(&Parts::ensure().docker, &["--live-restore"]);
+    let mut lab = Lab::new("logs-engine");
+    lab.parts.docker = engine.docker().clone();
+    let socket = lab.dir().join("engine.sock");
+    let proxy = EngineProxy::start(engine.docker().socket(), &socket);
+    let cloud = FakeCloud::start();
+    cloud.target("1", &apps("one", &[("counter", shell(&lab, 40, COUNTS, ""))]));
+    let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "a");
+    agent.set("policy.host_paths=/usr/bin/busybox");
+    agent.set(&format!("engine.socket={}", socket.display()));
+    agent.start_again();
+    let mut count = until_lines(&cloud, 40, 40).len();
+    let opened = || proxy.calls().iter().filter(|call| call.ends_with("/logs")).count();
+    for is_killed in [false, true] {
+        let before = opened();
+        if is_killed {
+            engine.cut();
+        } else {
+            engine.stop();
+        }
+        std::thread::sleep(Duration::from_secs(6));
+        engine.start_again();
+        let lines = until_lines(&cloud, 40, count + 250);
+        assert_complete(&lines);
+        count = lines.len();
+        let opened = opened() - before;
+        assert!((1..=8).contains(&opened), "the log was opened {opened} times");
+    }
+    let starts = agent.running().len();
+    assert_eq!(starts, 1, "it is the same container");
+    let status = agent.status().expect("a status");
+    let logs = &status["cloud"]["logs"];
+    assert_eq!(
+        (&logs["state"], &logs["error"], &logs["gaps"]),
+        (&json!("on"), &json!(null), &json!(0)),
+        "{logs}"
+    );
 }

@@ -330,7 +330,9 @@ fn of_agent(_: &str, path: &str) -> Found {
     let document = match path.split('?').next().unwrap() {
         "/v1/status" => json!({
             "schema_version": 1, "version": HOSTILE, "instance": HOSTILE, "device": { "uuid": HOSTILE, "name": HOSTILE },
-            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE, "moving": { "to": HOSTILE, "why": HOSTILE } },
+            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE, "moving": { "to": HOSTILE, "why": HOSTILE },
+                       "logs": { "state": HOSTILE, "why_not": HOSTILE, "error": HOSTILE, "sent": 1, "suppressed": 2, "uncertain": 3, "repeated": 4,
+                                 "gaps": 5, "waiting": 6, "failures": 7 } },
             "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
             "hold": { "reason": HOSTILE, "since": HOSTILE },
             "evidence": [{ "app": HOSTILE, "release": HOSTILE, "service": HOSTILE, "at": HOSTILE, "restarts": 1,

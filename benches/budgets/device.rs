@@ -8,14 +8,18 @@ use serde_json::json;
 use crate::door::Door;
 use crate::engine::{Events, Swap, now, request};
 use crate::figures::{self, Mapping, Meter, median};
-use crate::support::{Agent, EngineProxy, Fleet, FleetServer, Lab, eventually};
+use crate::support::{Agent, EngineProxy, FleetServer, Lab, eventually};
 
 /// How long a device may take to do what it should.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An agent with its fleet; two releases of it are there: "nN-a" and "nN-b".
 pub struct Device<'lab> {
+    /// Services that an update replaces.
     pub services: usize,
+    /// Services that are the same in both releases.
+    others: usize,
+    name: String,
     agent: Agent<'lab>,
     door: Door,
     proxy: EngineProxy,
@@ -39,11 +43,26 @@ impl<'lab> Device<'lab> {
     #[track_caller]
     pub fn install(lab: &'lab Lab, server: &FleetServer, services: usize, settings: &[&str]) -> Self {
         let name = format!("n{services}");
-        let fleet = server.create_fleet(lab, &name);
+        let files = ["r1", "r2"].map(|release| compose(lab, &name, services, release));
+        Self::install_of(lab, server, (&name, services, 0), &files, settings)
+    }
+
+    /// As [`install`](Self::install), with these compose files: so many services that an update replaces, and so many that are
+    /// the same in both.
+    #[track_caller]
+    pub fn install_of(
+        lab: &'lab Lab,
+        server: &FleetServer,
+        (name, services, others): (&str, usize, usize),
+        files: &[PathBuf; 2],
+        settings: &[&str],
+    ) -> Self {
+        let fleet = server.create_fleet(lab, name);
         let commits = [format!("{name}-a"), format!("{name}-b")];
-        for (commit, release) in commits.iter().zip(["r1", "r2"]) {
-            server.create_release(&fleet, commit, &compose(lab, &fleet, services, release));
+        for (commit, file) in commits.iter().zip(files) {
+            server.create_release(&fleet, commit, file);
         }
+        let name = name.to_owned();
         let door = Door::open(&server.url);
         let socket = lab.dir().join(format!("{name}.sock"));
         let proxy = EngineProxy::start(lab.docker().socket(), &socket);
@@ -55,7 +74,7 @@ impl<'lab> Device<'lab> {
         agent.set(&format!("engine.socket={}", socket.display()));
         let events = Events::listen(lab.docker().socket(), agent.instance());
         agent.start_again();
-        let device = Self { services, agent, door, proxy, events, commits };
+        let device = Self { services, others, name, agent, door, proxy, events, commits };
         device.until_done(1);
         device
     }
@@ -142,6 +161,26 @@ impl<'lab> Device<'lab> {
         self.agent.program().pss_kib() as f64 / 1024.0
     }
 
+    /// The agent's process.
+    #[track_caller]
+    pub fn process(&mut self) -> u32 {
+        self.agent.program().id()
+    }
+
+    /// The id of the container of a service.
+    #[track_caller]
+    pub fn container(&self, service: &str) -> String {
+        let running = self.agent.running();
+        let found = running.iter().find(|container| container.service() == service);
+        found.expect("the service runs").id.clone()
+    }
+
+    /// The status document of the agent.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        self.agent.status().expect("the agent answers")
+    }
+
     /// Its mappings, each by file and permissions.
     #[track_caller]
     pub fn mappings(&mut self) -> Vec<Mapping> {
@@ -152,7 +191,7 @@ impl<'lab> Device<'lab> {
     /// computed until all was done and tidied up.
     #[track_caller]
     pub fn switch(&mut self, server: &FleetServer, to: usize) -> (Swap, f64) {
-        server.cli(&["device", "pin", &format!("n{}", self.services), &self.commits[to]]);
+        server.cli(&["device", "pin", &self.name, &self.commits[to]]);
         let meter = Meter::start(self.agent.program().id());
         let begun = now();
         self.update();
@@ -181,7 +220,8 @@ impl<'lab> Device<'lab> {
             let app = &status["apps"][0];
             let is_done =
                 app["current"] == **commit && app["update"] == "done" && status["waiting"] == json!([]);
-            (is_done && self.count() == (self.services, self.services)).then_some(())
+            let all = self.services + self.others;
+            (is_done && self.count() == (all, all)).then_some(())
         });
     }
 
@@ -193,9 +233,9 @@ impl<'lab> Device<'lab> {
 }
 
 /// A compose file of `services` services that all run `release` of the demo app.
-fn compose(lab: &Lab, fleet: &Fleet, services: usize, release: &str) -> PathBuf {
+fn compose(lab: &Lab, name: &str, services: usize, release: &str) -> PathBuf {
     let names: Vec<_> = (1..=services).map(|n| format!("s{n}")).collect();
     let services: Vec<_> = names.iter().map(|name| (name.as_str(), release)).collect();
     let more = "stop_grace_period: 3s\nlabels: { io.cotter.trial.soak: 0s }";
-    lab.compose(&format!("{}-{release}.yml", fleet.name), &services, more)
+    lab.compose(&format!("{name}-{release}.yml"), &services, more)
 }

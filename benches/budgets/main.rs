@@ -2,7 +2,7 @@
 //!
 //! One run prints one table: Cotter, Debian's docker-compose and the engine alone do the same on the same
 //! engine, in turns, with 1, 5 and 20 services; each figure is a median. `--quick` measures less and is good
-//! for nothing but trying this program; `--updates` rests for seconds only; `--memory` shows which mappings an
+//! for nothing but trying this program; `--updates` rests for seconds only; `--logs` measures the upload of logs only; `--memory` shows which mappings an
 //! agent's memory at rest stands in, and no more than that; `--set KEY=VALUE` is one setting
 //! more for every agent, to see what it does; `--note FILE` is where the bench writes which folder is to be
 //! removed when it is ended from outside. Other words are passed over: cargo adds some.
@@ -24,6 +24,7 @@ mod device;
 mod door;
 mod engine;
 mod figures;
+mod logs;
 mod pure;
 mod table;
 
@@ -85,6 +86,12 @@ fn main() {
     server.poll_every("15min");
     server.start_again();
 
+    let of_logs = logs::Size { rest: size.rest, rounds: size.rounds[0] };
+    if is_said("--logs") {
+        let rows = logs::rows(&lab, &mut server, &of_logs, &say);
+        println!("\nload before {load}, after {}; {:.0} s\n", figures::load(), begun.elapsed().as_secs_f64());
+        return table::print(&rows);
+    }
     say("installing the devices");
     let install = |services: &usize| Device::install(&lab, &server, *services, &settings);
     let mut devices: Vec<_> = size.services.iter().map(install).collect();
@@ -121,6 +128,7 @@ fn main() {
         let times: Vec<_> = (0..3).map(|_| device.behind_its_back(&lab)).collect();
         behind.push(median(&times));
     }
+    let logs = logs::rows(&lab, &mut server, &of_logs, &say);
     let version = request(&engine, "GET", "/version", None).json();
     println!("\n{}", figures::machine(version["Version"].as_str().unwrap_or_default()));
     println!(
@@ -133,6 +141,7 @@ fn main() {
     rows.extend(rows_of_updates(&updates));
     rows.push(Row::new("removed behind its back, back after, s", 2, behind).budget(&[1.0]));
     rows.extend(rows_of_decisions(&pure));
+    rows.extend(logs);
     table::print(&rows);
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::log_status::{self, LogStatus};
 use super::service_status::{DownloadStatus, ServiceStatus, download, service};
 use super::target_status::{self, LeftAloneStatus, VariableStatus};
 use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, Waiting, exposure};
@@ -155,6 +156,9 @@ pub struct CloudStatus {
     /// The move to another cloud that this one ordered; absent if it ordered none.
     #[serde(default)]
     pub moving: Option<MovingStatus>,
+    /// Whether logs are uploaded, and how many lines.
+    #[serde(default)]
+    pub logs: LogStatus,
 }
 
 /// A move to another cloud, as it stands.
@@ -264,6 +268,7 @@ pub fn document(
             is_reported: cloud.is_reported,
             report_error: cloud.report_error.clone(),
             moving: cloud.moving.as_ref().map(|m| MovingStatus { to: m.to.clone(), why: m.why.clone() }),
+            logs: log_status::logs(cloud),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),

@@ -75,6 +75,29 @@ const CONTACT: Family = (
     "Time since the last answer of the cloud. Absent before the first answer.",
 );
 
+const UPLOAD: Family = (
+    "cotter_log_upload",
+    Gauge,
+    "1 for the state of the upload of logs, in the words of `cotter status --json`.",
+);
+const UPLOAD_FAILS: Family = ("cotter_log_upload_failing", Gauge, "Whether the last upload of logs failed.");
+const LINES: Family = (
+    "cotter_log_lines_total",
+    Counter,
+    "Lines of logs for the cloud by outcome: sent, suppressed, uncertain (some may be lost), repeated.",
+);
+const GAPS: Family = (
+    "cotter_log_gaps_total",
+    Counter,
+    "How often lines of a service were skipped unread, because it wrote too many.",
+);
+const UPLOAD_FAILURES: Family =
+    ("cotter_log_upload_failures_total", Counter, "Connections for logs that failed.");
+const LOG_BYTES: Family =
+    ("cotter_log_sent_bytes_total", Counter, "Bytes of logs that were sent, before compression.");
+const LOG_WAITING: Family =
+    ("cotter_log_waiting_lines", Gauge, "Lines of logs that wait in the agent for their upload.");
+
 /// What the page shows besides the report.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
@@ -122,8 +145,26 @@ pub(super) fn metrics(report: &Report, around: Around<'_>) -> String {
         page.add(DELETED, [("", vec![], truth(cloud.is_deleted))]);
         let age = cloud.heard_at.map(|at| around.uptime.saturating_sub(at));
         page.add(CONTACT, age.map(|age| ("", vec![], age.as_secs_f64())));
+        add_logs(&mut page, cloud);
     }
     page.into_text()
+}
+
+fn add_logs(page: &mut Page, cloud: &CloudReport) {
+    let logs = &cloud.logs;
+    page.add(UPLOAD, [("", vec![("state", cloud.log_state.as_str())], 1.0)]);
+    page.add(UPLOAD_FAILS, [("", vec![], truth(cloud.log_error.is_some()))]);
+    let lines = [
+        ("sent", logs.lines),
+        ("suppressed", logs.dropped),
+        ("uncertain", logs.uncertain),
+        ("repeated", logs.repeated),
+    ];
+    page.add(LINES, lines.map(|(outcome, count)| ("", vec![("outcome", outcome)], float(count))));
+    page.add(GAPS, [("", vec![], float(logs.gaps))]);
+    page.add(UPLOAD_FAILURES, [("", vec![], float(logs.failures))]);
+    page.add(LOG_BYTES, [("", vec![], float(logs.bytes))]);
+    page.add(LOG_WAITING, [("", vec![], float(logs.waiting))]);
 }
 
 fn add_apps(page: &mut Page, report: &Report) {
@@ -235,9 +276,38 @@ fn float(number: u64) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 24] = [
-    BUILD, DEVICE, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, RESTARTS,
-    UPDATES, ROLLBACKS, PULLS, PULLED, FETCHED, TOTAL, PROGRESS, STEPS, POLLS, FAILURES, DELETED, CONTACT,
+const ALL: [Family; 31] = [
+    BUILD,
+    DEVICE,
+    MEMORY,
+    ENGINE,
+    STORE,
+    HELD,
+    RELEASE,
+    AT_TARGET,
+    WAITING,
+    SERVICE,
+    HEALTHY,
+    RESTARTS,
+    UPDATES,
+    ROLLBACKS,
+    PULLS,
+    PULLED,
+    FETCHED,
+    TOTAL,
+    PROGRESS,
+    STEPS,
+    POLLS,
+    FAILURES,
+    DELETED,
+    CONTACT,
+    UPLOAD,
+    UPLOAD_FAILS,
+    LINES,
+    GAPS,
+    UPLOAD_FAILURES,
+    LOG_BYTES,
+    LOG_WAITING,
 ];
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod document;
 mod events;
 mod forecast;
 mod inherited;
+mod log_status;
 mod logs;
 mod metrics;
 mod readers;

@@ -63,12 +63,15 @@ pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the next status that differs from `before` in more than the time that has passed. While the agent is restarting
+/// Returns the next status that differs from `before` in more than the time that has passed and the lines that were sent. While the agent is restarting
 /// or busy, keeps asking.
 async fn changed(socket: &Path, before: StatusDocument) -> anyhow::Result<StatusDocument> {
     let timeless = |mut document: StatusDocument| {
         for service in document.apps.iter_mut().flat_map(|app| &mut app.services) {
             (service.for_s, service.detail) = (None, String::new());
+        }
+        if let Some(cloud) = &mut document.cloud {
+            (cloud.logs.sent, cloud.logs.waiting) = (0, 0);
         }
         document
     };
@@ -160,6 +163,10 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
         facts.push(("cloud error", format!("{error} (failed {} in a row)", times(cloud.failures.max(1)))));
     }
     facts.extend(cloud.report_error.iter().map(|error| ("report error", error.clone())));
+    // An agent of an earlier version does not say.
+    if !cloud.logs.state.is_empty() {
+        facts.push(("logs", cloud.logs.line()));
+    }
     facts.extend(cloud.moving.iter().map(|moving| {
         let why = moving.why.as_ref().map_or_else(String::new, |why| format!(", not yet: {why}"));
         ("moving", format!("to {}{why}", moving.to))

@@ -83,6 +83,17 @@ impl CloudError {
         matches!(self, Self::Unreachable { .. } | Self::Refused { status: 408 | 502 | 504, .. })
     }
 
+    /// Returns whether the cloud has become silent, so that it may not have taken what was sent for a while.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        let Self::Unreachable { why, .. } = self else { return false };
+        match why {
+            Failure::Late => true,
+            Failure::Unreachable(broken) => broken.is_by_silence(),
+            Failure::NoUrl(_) | Failure::TooLong(_) | Failure::Redirected { .. } => false,
+        }
+    }
+
     /// Returns how long the cloud asked us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -1,6 +1,7 @@
 //! Uploads logs: one endless request with a compressed body (docs/dev/protocol.md, "Log streaming").
 //!
-//! An answer while the body is being sent means that the cloud has ended the stream. It decides neither what is sent nor when.
+//! An answer while the body is being sent means that the cloud has ended the stream. The answer to a complete body is the only
+//! sign that the cloud has taken it. The module decides neither what is sent nor when.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use crate::model::{DeviceUuid, LogMessage};
 use crate::wire::log_line;
 
 /// Pieces that are compressed before the network has taken them.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
 
 /// How long the network may take none.
 const STALLED: Duration = Duration::from_secs(60);
@@ -26,7 +27,14 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How long the answer to a complete stream may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-type Answering = Pin<Box<dyn Future<Output = CloudError> + Send>>;
+/// The answer to the stream. If it is a success, it confirms a complete stream and ends an incomplete one.
+type Answering = Pin<Box<dyn Future<Output = Result<Success, CloudError>> + Send>>;
+
+/// An answer with a status of success.
+struct Success {
+    status: u16,
+    retry_after: Option<Duration>,
+}
 
 /// An open stream. Dropping it closes its connection.
 pub struct LogStream {
@@ -45,24 +53,21 @@ impl Client {
         let request = Request::new(Method::POST, url, Duration::ZERO).without_deadline().bearer(device_key);
         let request = request.pieces("application/x-ndjson", receiver).header(CONTENT_ENCODING, "gzip");
         let client = self.clone();
-        let answering = Box::pin(async move { client.why_ended(request).await });
+        let answering = Box::pin(async move { client.answer_to(request).await });
         let encoder = GzEncoder::new(Vec::new(), Compression::fast());
         LogStream { client: self.clone(), answering, pieces, encoder }
     }
 
-    /// Sends the request, and returns why it ended. Its answer may begin and never end, so it has a deadline of its own.
-    async fn why_ended(&self, request: Request) -> CloudError {
+    /// Sends the request, and returns its answer. An error may begin and never end, so it has a deadline of its own.
+    async fn answer_to(&self, request: Request) -> Result<Success, CloudError> {
         match self.http().send(request).await {
             Ok(answer) if answer.status().is_success() => {
-                let status = answer.status().as_u16();
-                let message = "it ended the stream".to_owned();
-                let (endpoint, request) = (self.endpoint().to_owned(), REQUEST);
-                CloudError::Refused { endpoint, request, status, message, retry_after: answer.retry_after() }
+                Ok(Success { status: answer.status().as_u16(), retry_after: answer.retry_after() })
             }
-            Ok(answer) => tokio::time::timeout(ENDS_WITHIN, self.refused(REQUEST, answer))
+            Ok(answer) => Err(tokio::time::timeout(ENDS_WITHIN, self.refused(REQUEST, answer))
                 .await
-                .unwrap_or_else(|_| self.failed(REQUEST, Failure::Late)),
-            Err(failure) => self.failed(REQUEST, failure),
+                .unwrap_or_else(|_| self.failed(REQUEST, Failure::Late))),
+            Err(failure) => Err(self.failed(REQUEST, failure)),
         }
     }
 }
@@ -71,7 +76,8 @@ impl LogStream {
     /// Returns once the cloud has ended the stream, or the connection is lost: with the reason. It may be dropped and called
     /// again until it has returned.
     pub async fn ended(&mut self) -> CloudError {
-        (&mut self.answering).await
+        let answer = (&mut self.answering).await;
+        answer.map_or_else(|error| error, |success| success.too_early(&self.client))
     }
 
     /// Sends messages, and returns how many bytes they had before they were compressed. Waits while the cloud does not take
@@ -104,24 +110,40 @@ impl LogStream {
             .unwrap_or_else(|_| self.client.failed(REQUEST, Failure::Late)))
     }
 
-    /// Ends the stream, and waits up to 5 s for the cloud to have taken it.
-    pub async fn finish(mut self) {
-        if self.encoder.try_finish().is_ok() {
-            let rest = std::mem::take(self.encoder.get_mut());
-            let sent = tokio::time::timeout(ENDS_WITHIN, self.pieces.send(rest.into()));
+    /// Ends the stream, and waits for the cloud to confirm that it has taken it.
+    ///
+    /// # Errors
+    ///
+    /// If it does not within this time, or answers with an error. It may have taken the stream or a part of it.
+    pub async fn finish(mut self, within: Duration) -> Result<(), CloudError> {
+        self.encoder.try_finish().map_err(|error| self.broken(&error))?;
+        let rest = std::mem::take(self.encoder.get_mut());
+        let Self { client, mut answering, pieces, .. } = self;
+        let confirmed = async {
             tokio::select! {
-                _ = sent => {}
-                _ = &mut self.answering => return,
+                biased;
+                sent = pieces.send(rest.into()) => drop(sent),
+                answer = &mut answering => return answer.and_then(|success| Err(success.too_early(&client))),
             }
-        }
-        drop(self.pieces);
-        // All that could be said is said. A cloud that does not answer changes nothing.
-        let _ended = tokio::time::timeout(ENDS_WITHIN, self.answering).await;
+            drop(pieces);
+            answering.await.map(drop)
+        };
+        let confirmed = tokio::time::timeout(within, confirmed).await;
+        confirmed.unwrap_or_else(|_| Err(client.failed(REQUEST, Failure::Late)))
     }
 
     fn broken(&self, error: &io::Error) -> CloudError {
         let (endpoint, request) = (self.client.endpoint().to_owned(), REQUEST);
         CloudError::Refused { endpoint, request, status: 0, message: error.to_string(), retry_after: None }
+    }
+}
+
+impl Success {
+    /// Makes the error that it is while the stream is not complete.
+    fn too_early(self, client: &Client) -> CloudError {
+        let Self { status, retry_after } = self;
+        let (endpoint, message) = (client.endpoint().to_owned(), "it ended the stream".to_owned());
+        CloudError::Refused { endpoint, request: REQUEST, status, message, retry_after }
     }
 }
 

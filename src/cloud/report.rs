@@ -134,7 +134,8 @@ impl Reporter {
             return Ok(());
         }
         let mut full = report::render(&current);
-        full.device = self.device(&current, reports, now);
+        let is_sampled = self.takes_accounts == Some(false) && reports.is_sample_due(now);
+        full.device = self.device(&current, is_sampled);
         full.account = (self.takes_accounts == Some(true)).then(|| {
             let metrics = (self.metrics)().map(|address| address.to_string());
             let moving = self.cloud.borrow().moving.as_ref().map(Moving::from);
@@ -143,6 +144,9 @@ impl Reporter {
         let repeats = Some(&self.repeats).filter(|_| self.takes_accounts == Some(false));
         let news = reports.next_report(&full, now, repeats);
         if news == DeviceReport::default() {
+            if is_sampled {
+                reports.sampled(now, &self.repeats);
+            }
             return Ok(());
         }
         debug!("reporting");
@@ -158,6 +162,10 @@ impl Reporter {
         };
         let repeats = (!taken.takes_accounts).then_some(&self.repeats);
         reports.took(full, &sent, now, repeats);
+        // A sample that the cloud did not take is taken again with the next attempt.
+        if is_sampled {
+            reports.sampled(now, &self.repeats);
+        }
         // The first answer says whether the cloud takes accounts. If it does, it gets one now.
         let took_accounts = self.takes_accounts.replace(taken.takes_accounts) == Some(true);
         if taken.takes_accounts != took_accounts {
@@ -167,18 +175,9 @@ impl Reporter {
     }
 
     /// Reads what the device is, for a balena API, and how loaded it is, unless its user does not want that.
-    fn device(
-        &mut self,
-        current: &Report,
-        reports: &mut SentReports,
-        now: Instant,
-    ) -> BTreeMap<String, Value> {
+    fn device(&mut self, current: &Report, is_sampled: bool) -> BTreeMap<String, Value> {
         if self.takes_accounts != Some(false) {
             return BTreeMap::new();
-        }
-        let is_sampled = reports.is_sample_due(now);
-        if is_sampled {
-            reports.sampled(now, &self.repeats);
         }
         let mut fields = report::hardware(&(self.hardware)(), env!("CARGO_PKG_VERSION"));
         if current.delivered.as_ref().is_some_and(|delivered| !delivered.target.has_metrics) {

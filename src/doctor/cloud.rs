@@ -11,7 +11,7 @@ use crate::cloud::{Answered, CloudError, Probe, probe};
 use crate::config::{Config, Joining};
 use crate::host;
 use crate::http::Failure;
-use crate::model::quantity::times;
+use crate::model::quantity::{counted, times};
 use crate::model::{Identity, Moves, Registration};
 
 /// Longest time for one step.
@@ -105,6 +105,7 @@ pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> 
         }
     }
     findings.push(contact(status));
+    findings.push(logs(status));
     findings.push(variables(status));
     skip_rest("cloud", &mut findings, why);
     findings
@@ -205,6 +206,27 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
         None if cloud.last_contact.is_none() => skip(id, "the agent has not polled yet"),
         None => ok(id, format!("last contact {last}")),
     }
+}
+
+/// What is not to be uploaded is no fault. What a service writes too much of is, and what a broken connection may have lost is not:
+/// nothing can be done about it.
+fn logs(status: Option<&StatusDocument>) -> Finding {
+    let id = "cloud-logs";
+    let Some(status) = status else { return skip(id, "the agent does not answer") };
+    let Some(cloud) = &status.cloud else { return skip(id, "the agent has no cloud") };
+    let logs = &cloud.logs;
+    if logs.why_not.is_some() {
+        return skip(id, logs.line());
+    }
+    if logs.error.is_some() {
+        let remedy = "see the checks above and the cloud's own log; the agent tries again by itself, and the lines wait in the engine's logs";
+        return warning(id, logs.line(), remedy);
+    }
+    if logs.suppressed > 0 || logs.gaps > 0 {
+        let remedy = "let the services write less, or set BALENA_LOGS_LEVEL of one to error; `cotter logs` has the rest";
+        return warning(id, logs.line(), remedy);
+    }
+    ok(id, format!("{}, {}", logs.line(), counted(logs.sent, "line")))
 }
 
 /// A bad value weakens the device, and its owner can correct it. What has no effect here is listed, and is no fault.

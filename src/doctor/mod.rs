@@ -67,6 +67,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("cloud-answers", "does the cloud answer, and accept this device?"),
     ("cloud-clock", "do the clocks of cloud and device agree?"),
     ("cloud-contact", "did the agent's last poll reach the cloud?"),
+    ("cloud-logs", "do logs reach the cloud, as far as they should?"),
     ("cloud-variables", "does every configuration variable of the cloud have an effect here?"),
 ];
 

@@ -6,6 +6,9 @@ use super::docker::Docker;
 use super::{EngineError, FollowedLog, secrets};
 use crate::model::{ContainerId, LogTime};
 
+/// What the engine says of a log driver that cannot be read.
+pub const UNREADABLE: &str = "configured logging driver does not support reading";
+
 /// How much of a container's log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogSpan {
@@ -53,8 +56,7 @@ pub(super) async fn follow(
     since: Option<LogTime>,
     tail: u32,
 ) -> Result<FollowedLog, EngineError> {
-    const SECOND: u64 = 1_000_000_000;
-    let since = since.map(|at| format!("{}.{:09}", at / SECOND, at % SECOND)).unwrap_or_default();
+    let since = since.map(asked).unwrap_or_default();
     let tail = tail.to_string();
     let query = [
         ("follow", "true"),
@@ -73,16 +75,36 @@ pub(super) async fn follow(
     Ok(written.map_err(failed).boxed())
 }
 
+/// Returns the parameter `since` for lines of this time and later ones, in seconds since 1970. It is one nanosecond earlier,
+/// because podman leaves out the lines of the very time.
+fn asked(since: LogTime) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let since = since.saturating_sub(1);
+    format!("{}.{:09}", since / SECOND, since % SECOND)
+}
+
 /// Returns the error of a log. Only known messages of the engine are kept: others may quote options of the log driver,
 /// which may be secret.
 fn said(message: &str) -> String {
     let known = [
-        "configured logging driver does not support reading",
+        UNREADABLE,
         "can not get logs from container which is dead or marked for removal",
         "No such container",
     ];
     match known.into_iter().find(|known| message.contains(known)) {
         Some(known) => known.to_owned(),
         None => secrets::withheld(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_very_time_are_asked_for() {
+        for (since, expected) in [(0, "0.000000000"), (1_796_000_000_000_000_000, "1795999999.999999999")] {
+            assert_eq!(asked(since), expected);
+        }
     }
 }

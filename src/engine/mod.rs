@@ -44,7 +44,7 @@ use crate::model::{
 pub use docker::{Docker, DockerSettings};
 pub use error::EngineError;
 pub use inspection::{Inspection, Mounted};
-pub use logs::LogSpan;
+pub use logs::{LogSpan, UNREADABLE};
 pub use requests::requests;
 pub use survey::Survey;
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind;
 
 use rustls::CertificateError;
 use rustls::InvalidMessage::InvalidContentType;
@@ -23,6 +24,13 @@ impl Broken {
     #[must_use]
     pub fn is_of_connecting(&self) -> bool {
         self.cause.find().is_some_and(|error: &reqwest::Error| error.is_connect())
+    }
+
+    /// Returns `true` if the other machine has not answered for so long that the kernel has given up.
+    #[must_use]
+    pub fn is_by_silence(&self) -> bool {
+        let kind = self.cause.find().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable))
     }
 
     /// Returns `true` if we do not trust the certificate of the server, or have no authorities to trust.

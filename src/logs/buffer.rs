@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::model::{ContainerId, LogCursor, LogMessage};
+use crate::model::{CloudReport, ContainerId, LogCursor, LogMessage};
 
 /// Most bytes of all messages that wait.
 const CAPACITY: usize = 256 << 10;
@@ -37,6 +37,8 @@ pub(super) struct Buffer {
     inner: Mutex<Inner>,
     filled: Notify,
     drained: Notify,
+    /// Where it publishes how many messages wait.
+    report: Option<watch::Sender<CloudReport>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,11 @@ struct Inner {
 }
 
 impl Buffer {
+    /// Makes an empty buffer that publishes how many messages wait.
+    pub(super) fn reporting_to(report: watch::Sender<CloudReport>) -> Self {
+        Self { report: Some(report), ..Self::default() }
+    }
+
     /// Sets how many containers share the buffer.
     pub(super) fn share_among(&self, sources: usize) {
         self.inner().sources = sources;
@@ -71,6 +78,7 @@ impl Buffer {
             *inner.of.entry(container.clone()).or_default() += cost;
         }
         inner.kept.push_back(kept);
+        self.publish(&inner);
         drop(inner);
         self.filled.notify_one();
         Ok(())
@@ -136,17 +144,52 @@ impl Buffer {
             batch.push(kept);
         }
         let (dropped, gaps) = (std::mem::take(&mut inner.dropped), std::mem::take(&mut inner.gaps));
+        self.publish(&inner);
         drop(inner);
         self.drained.notify_waiters();
         (batch, dropped, gaps)
+    }
+
+    /// Returns how many messages wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.inner().kept.len()
+    }
+
+    /// Drops the lines of the containers that this function names, and keeps the agent's own messages.
+    pub(super) fn drop_lines(&self, is_dropped: impl Fn(&ContainerId) -> bool) {
+        let mut inner = self.inner();
+        let (mut kept, mut bytes) = (VecDeque::new(), 0);
+        for message in std::mem::take(&mut inner.kept) {
+            if message.of.as_ref().is_none_or(|(container, _)| !is_dropped(container)) {
+                bytes += message.cost();
+                kept.push_back(message);
+            }
+        }
+        (inner.kept, inner.bytes) = (kept, bytes);
+        inner.of.retain(|container, _| !is_dropped(container));
+        self.publish(&inner);
+        drop(inner);
+        self.drained.notify_waiters();
     }
 
     /// Empties the buffer.
     pub(super) fn clear(&self) {
         let mut inner = self.inner();
         *inner = Inner { sources: inner.sources, ..Inner::default() };
+        self.publish(&inner);
         drop(inner);
         self.drained.notify_waiters();
+    }
+
+    /// Publishes how many messages wait, without waking the readers of the report.
+    fn publish(&self, inner: &Inner) {
+        if let Some(report) = &self.report {
+            report.send_if_modified(|report| {
+                report.logs.waiting = inner.kept.len() as u64;
+                false
+            });
+        }
     }
 
     /// Ignores poisoning, because a panic elsewhere leaves a consistent list.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    AppId, CloudReport, ContainerId, LogLevel, LogUpload, Report, ServiceName, ServiceReport, ServiceSpec,
-    ServiceStatus,
+    AppId, CloudReport, ContainerId, LogLevel, LogState, LogUpload, Report, ServiceName, ServiceReport,
+    ServiceSpec, ServiceStatus,
 };
 
 /// The variable of a service that says which of its lines are uploaded.
@@ -13,6 +13,7 @@ const LEVEL: &str = "BALENA_LOGS_LEVEL";
 /// A container whose log is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Followed {
+    pub(super) app: AppId,
     pub(super) service: ServiceName,
     /// The cloud's number of the service.
     pub(super) number: u64,
@@ -24,15 +25,17 @@ pub(super) struct Followed {
 /// The state of a container, and since when it is in it.
 pub(super) type Phase = (ServiceStatus, Option<std::time::Duration>);
 
-/// Returns whether logs are uploaded now.
-pub(super) fn is_wanted(upload: LogUpload, is_metered: bool, report: &Report, cloud: &CloudReport) -> bool {
-    let is_allowed = match upload {
-        LogUpload::Off => false,
-        LogUpload::On => true,
-        LogUpload::Auto => !is_metered,
-    };
+/// Returns whether logs are uploaded now, and why not.
+pub(super) fn state(upload: LogUpload, is_metered: bool, report: &Report, cloud: &CloudReport) -> LogState {
     let target = report.delivered.as_ref().map(|delivered| &delivered.target);
-    is_allowed && cloud.wants_logs == Some(true) && target.is_some_and(|target| target.has_logs)
+    match (upload, target, cloud.wants_logs) {
+        (LogUpload::Off, _, _) => LogState::OffBySetting,
+        (LogUpload::Auto, _, _) if is_metered => LogState::OffOnMeteredLink,
+        (_, None, _) | (_, _, None) => LogState::Unknown,
+        (_, Some(target), _) if !target.has_logs => LogState::OffByVariable,
+        (_, _, Some(false)) => LogState::NotWanted,
+        (_, _, Some(true)) => LogState::On,
+    }
 }
 
 /// Returns the containers to follow.
@@ -49,6 +52,7 @@ pub(super) fn followed(report: &Report) -> BTreeMap<ContainerId, Followed> {
                 continue;
             }
             let what = Followed {
+                app: app.clone(),
                 service: service.service.clone(),
                 number: spec.service_id,
                 level,

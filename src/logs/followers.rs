@@ -1,6 +1,6 @@
 //! The followers of all containers: begins one for each, and again after its log has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,14 @@ use super::buffer::Buffer;
 use super::choice::Followed;
 use super::cursors::Cursors;
 use super::follower::Follower;
-use crate::engine::{EngineError, Inspect};
-use crate::model::{ContainerId, LogCursor, ServiceStatus};
+use crate::engine::{EngineError, Inspect, UNREADABLE};
+use crate::model::{ContainerId, LogCursor, ServiceStatus, Target};
 
 /// The first and the longest delay before a log is opened again while its container runs.
 const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How often a log is opened again although the engine has refused that. An engine that starts refuses for a moment.
+const REFUSALS: u32 = 6;
 
 /// How long a follower may go on after its container has left the report.
 const LAST_LINES: Duration = Duration::from_secs(30);
@@ -33,6 +36,8 @@ struct Known {
     state: State,
     /// Delay before the next attempt.
     delay: Duration,
+    /// How often in a row the engine has refused to open it.
+    refusals: u32,
     /// How far its log was read. Further than it was uploaded.
     cursor: Option<LogCursor>,
     /// Since when it is not in the report.
@@ -54,18 +59,26 @@ pub(super) struct Followers<E> {
     engine: Arc<E>,
     buffer: Arc<Buffer>,
     cursors: Arc<Cursors>,
+    /// Returns the milliseconds since 1970.
+    now_ms: fn() -> u64,
     known: BTreeMap<ContainerId, Known>,
     tasks: JoinSet<Ended>,
 }
 
 impl<E: Inspect + 'static> Followers<E> {
-    pub(super) fn new(engine: Arc<E>, buffer: Arc<Buffer>, cursors: Arc<Cursors>) -> Self {
-        Self { engine, buffer, cursors, known: BTreeMap::new(), tasks: JoinSet::new() }
+    pub(super) fn new(
+        engine: Arc<E>,
+        (buffer, cursors): (Arc<Buffer>, Arc<Cursors>),
+        now_ms: fn() -> u64,
+    ) -> Self {
+        Self { engine, buffer, cursors, now_ms, known: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Sets the containers to follow. A container that is not among them any more is followed to the end of its log.
-    pub(super) fn update(&mut self, wanted: BTreeMap<ContainerId, Followed>) {
+    /// Sets the containers to follow. A container that is not among them any more is followed to the end of its log, unless
+    /// its app is not in the target any more: what it wrote must not reach the fleet to which the device was moved.
+    pub(super) fn update(&mut self, wanted: BTreeMap<ContainerId, Followed>, target: &Target) {
         let now = Instant::now();
+        self.forget_apps(target);
         for (container, known) in &mut self.known {
             if !wanted.contains_key(container) {
                 known.gone.get_or_insert(now);
@@ -75,7 +88,7 @@ impl<E: Inspect + 'static> Followers<E> {
             match self.known.get_mut(&container) {
                 None => {
                     let cursor = self.cursors.get(&container);
-                    self.begin(&container, what, cursor, DELAYS.0);
+                    self.begin(&container, what, cursor, (DELAYS.0, 0));
                 }
                 Some(known) => {
                     known.gone = None;
@@ -84,7 +97,7 @@ impl<E: Inspect + 'static> Followers<E> {
                     if let State::Ended { again } = &mut known.state
                         && has_changed
                     {
-                        known.delay = DELAYS.0;
+                        (known.delay, known.refusals) = (DELAYS.0, 0);
                         *again = Some(again.map_or(now, |again| again.min(now + DELAYS.0)));
                     }
                 }
@@ -98,6 +111,37 @@ impl<E: Inspect + 'static> Followers<E> {
             is_kept
         });
         self.buffer.share_among(self.known.len());
+    }
+
+    /// Ends the followers of apps that are not in the target, and drops their lines that wait.
+    fn forget_apps(&mut self, target: &Target) {
+        let is_left = |known: &Known| !target.apps.contains_key(&known.what.app);
+        let left: BTreeSet<_> =
+            self.known.iter().filter(|(_, known)| is_left(known)).map(|(id, _)| id.clone()).collect();
+        if left.is_empty() {
+            return;
+        }
+        for container in &left {
+            if let Some(Known { state: State::Following { task, .. }, .. }) = self.known.remove(container) {
+                task.abort();
+            }
+            self.cursors.forget(container);
+        }
+        self.buffer.drop_lines(|container| left.contains(container));
+    }
+
+    /// Follows all logs again from where they were sent, and drops the lines that wait.
+    pub(super) fn begin_again(&mut self) {
+        // With its tasks go the results of those that have ended.
+        self.tasks = JoinSet::new();
+        self.buffer.drop_lines(|_| true);
+        for (container, known) in std::mem::take(&mut self.known) {
+            let cursor = self.cursors.get(&container);
+            self.begin(&container, known.what, cursor, (DELAYS.0, 0));
+            if let Some(begun) = self.known.get_mut(&container) {
+                begun.gone = known.gone;
+            }
+        }
     }
 
     /// Waits until there is something to do, and does it.
@@ -127,26 +171,36 @@ impl<E: Inspect + 'static> Followers<E> {
                 false
             }
             State::Ended { again: Some(again) } if *again <= now => {
-                due.push((container.clone(), known.what.clone(), known.cursor, known.delay));
+                let attempts = (known.delay, known.refusals);
+                due.push((container.clone(), known.what.clone(), known.cursor, attempts));
                 true
             }
             State::Following { .. } | State::Ended { .. } => true,
         });
-        for (container, what, cursor, delay) in due {
-            self.begin(&container, what, cursor, delay);
+        for (container, what, cursor, attempts) in due {
+            self.begin(&container, what, cursor, attempts);
         }
     }
 
-    fn begin(&mut self, container: &ContainerId, what: Followed, cursor: Option<LogCursor>, delay: Duration) {
+    /// Begins a follower. `attempts` are the delay before the next attempt, and how often the engine has refused in a row.
+    fn begin(
+        &mut self,
+        container: &ContainerId,
+        what: Followed,
+        cursor: Option<LogCursor>,
+        attempts: (Duration, u32),
+    ) {
         let (engine, buffer) = (Arc::clone(&self.engine), Arc::clone(&self.buffer));
         let id = container.clone();
-        let mut follower = Follower { engine, container: id, what: what.clone(), buffer, cursor };
+        let now_ms = self.now_ms;
+        let mut follower = Follower { engine, container: id, what: what.clone(), buffer, cursor, now_ms };
         let task = self.tasks.spawn(async move {
             let result = follower.run().await;
             Ended { container: follower.container, cursor: follower.cursor, result }
         });
         let state = State::Following { task, since: Instant::now() };
-        self.known.insert(container.clone(), Known { what, state, delay, cursor, gone: None });
+        let (delay, refusals) = attempts;
+        self.known.insert(container.clone(), Known { what, state, delay, refusals, cursor, gone: None });
     }
 
     fn ended(&mut self, Ended { container, cursor, result }: Ended) {
@@ -162,8 +216,12 @@ impl<E: Inspect + 'static> Followers<E> {
         {
             known.delay = DELAYS.0;
         }
-        // A log that cannot be read now cannot be read later either: its driver stays that of the container.
-        let is_refused = matches!(result, Err(EngineError::Refused { .. }));
+        known.refusals = match &result {
+            // Its driver stays that of the container.
+            Err(EngineError::Refused { message, .. }) if message.contains(UNREADABLE) => REFUSALS,
+            Err(EngineError::Refused { .. }) => known.refusals + 1,
+            Ok(()) | Err(_) => 0,
+        };
         if let Err(error) = result {
             debug!(service = %known.what.service, %error, "log cannot be followed");
         }
@@ -171,7 +229,7 @@ impl<E: Inspect + 'static> Followers<E> {
             known.what.phase.0,
             ServiceStatus::Running | ServiceStatus::Restarting | ServiceStatus::Paused
         );
-        let again = (is_up && !is_refused).then(|| now + known.delay);
+        let again = (is_up && known.refusals < REFUSALS).then(|| now + known.delay);
         known.delay = (known.delay * 2).min(DELAYS.1);
         known.state = State::Ended { again };
     }

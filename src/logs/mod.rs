@@ -12,7 +12,11 @@ mod cursors;
 mod follower;
 mod followers;
 mod pace;
+mod rewind;
 mod run;
+mod sent;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod upload;
 

@@ -10,14 +10,15 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::buffer::Buffer;
-use super::choice::{followed, is_wanted};
+use super::choice::{followed, state};
 use super::cursors::Cursors;
 use super::followers::Followers;
+use super::rewind::Rewind;
 use super::texts;
 use super::upload::{Times, Upload};
 use crate::cloud::Client;
 use crate::engine::Inspect;
-use crate::model::{CloudReport, DeviceUuid, Events, LogCursors, LogUpload, Report};
+use crate::model::{CloudReport, DeviceUuid, Events, LogCursors, LogState, LogUpload, Report};
 
 /// How often cursors are saved while lines are uploaded. They are saved at the end in any case.
 const SAVE_EVERY: Duration = Duration::from_secs(3600);
@@ -77,7 +78,8 @@ impl<E: Inspect + 'static> LogTask<E> {
     pub async fn run(&mut self, to: Destination, mut sources: Sources, stop: CancellationToken) {
         while self.wait(&mut sources, true, &stop).await {
             let wanted = stop.child_token();
-            let buffer = Arc::new(Buffer::default());
+            let buffer = Arc::new(Buffer::reporting_to(sources.cloud.clone()));
+            let rewind = Arc::new(Rewind::default());
             if let Some(at) = self.started_ms.take() {
                 buffer.put_own(texts::own("Supervisor starting".to_owned(), at, false));
             }
@@ -88,21 +90,26 @@ impl<E: Inspect + 'static> LogTask<E> {
                 times: self.settings.times,
                 buffer: Arc::clone(&buffer),
                 cursors: Arc::clone(&self.cursors),
+                rewind: Arc::clone(&rewind),
                 report: sources.cloud.clone(),
                 now_ms: self.settings.now_ms,
             };
-            let followers =
-                Followers::new(Arc::clone(&self.engine), Arc::clone(&buffer), Arc::clone(&self.cursors));
+            let followers = Followers::new(
+                Arc::clone(&self.engine),
+                (Arc::clone(&buffer), Arc::clone(&self.cursors)),
+                self.settings.now_ms,
+            );
             let mut of_end = sources.clone();
             let reading = async {
                 tokio::select! {
-                    () = self.read(followers, &buffer, &mut sources) => {}
+                    () = self.read(followers, (&buffer, &rewind), &mut sources) => {}
                     _ = self.wait(&mut of_end, false, &stop) => {}
                 }
                 wanted.cancel();
             };
             tokio::join!(Box::pin(upload.run(&wanted)), reading);
             buffer.clear();
+            sources.cloud.send_if_modified(|cloud| cloud.log_error.take().is_some());
             self.save_cursors().await;
         }
     }
@@ -114,11 +121,12 @@ impl<E: Inspect + 'static> LogTask<E> {
             if stop.is_cancelled() {
                 return false;
             }
-            let is = {
+            let state = {
                 let (report, cloud) = (sources.report.borrow_and_update(), cloud.borrow_and_update());
-                is_wanted(self.settings.upload, self.settings.is_metered, &report, &cloud)
+                state(self.settings.upload, self.settings.is_metered, &report, &cloud)
             };
-            if is == wanted {
+            sources.cloud.send_if_modified(|cloud| std::mem::replace(&mut cloud.log_state, state) != state);
+            if (state == LogState::On) == wanted {
                 return true;
             }
             tokio::select! {
@@ -132,7 +140,12 @@ impl<E: Inspect + 'static> LogTask<E> {
     }
 
     /// Follows containers and events, and saves cursors now and then. Never returns.
-    async fn read(&self, mut followers: Followers<E>, buffer: &Buffer, sources: &mut Sources) {
+    async fn read(
+        &self,
+        mut followers: Followers<E>,
+        (buffer, rewind): (&Buffer, &Rewind),
+        sources: &mut Sources,
+    ) {
         let mut save_at = Instant::now() + SAVE_EVERY;
         sources.report.mark_changed();
         sources.events.mark_changed();
@@ -141,8 +154,10 @@ impl<E: Inspect + 'static> LogTask<E> {
                 Ok(()) = sources.report.changed() => {
                     let report = sources.report.borrow_and_update();
                     // Without an observation nothing is known about containers.
-                    if report.delivered.is_some() && report.engine_error.is_none() {
-                        followers.update(followed(&report));
+                    if let Some(delivered) = &report.delivered
+                        && report.engine_error.is_none()
+                    {
+                        followers.update(followed(&report), &delivered.target);
                     }
                 }
                 Ok(()) = sources.events.changed() => {
@@ -157,6 +172,10 @@ impl<E: Inspect + 'static> LogTask<E> {
                     }
                 }
                 () = followers.step() => {}
+                () = rewind.requested() => {
+                    followers.begin_again();
+                    rewind.done();
+                }
                 () = sleep_until(save_at) => {
                     self.save_cursors().await;
                     save_at = Instant::now() + SAVE_EVERY;

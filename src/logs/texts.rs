@@ -38,6 +38,11 @@ pub(super) fn suppressed(count: u64) -> String {
     format!("Suppressed {count} message(s) due to high load")
 }
 
+/// The message about messages that were sent shortly before a connection broke.
+pub(super) fn uncertain(count: u64) -> String {
+    format!("Up to {count} message(s) may be missing: the connection to the cloud broke")
+}
+
 /// The message about lines of a service that were skipped unread.
 pub(super) fn skipped(service: &ServiceName) -> String {
     format!(

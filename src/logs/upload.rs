@@ -1,4 +1,7 @@
-//! Uploads the messages of the buffer: connects when there is one, and disconnects after a time without any.
+//! Uploads the messages of the buffer, while there are some.
+//!
+//! The only sign that the cloud has taken what was sent is its answer at the end of a stream. So a stream is ended, and another
+//! one is begun, every few minutes. What a cloud that has become silent has not confirmed is sent again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +13,11 @@ use tracing::{debug, warn};
 
 use super::buffer::{Buffer, Kept};
 use super::cursors::Cursors;
+use super::rewind::Rewind;
+use super::sent::Sent;
 use super::texts;
 use crate::cloud::{Client, CloudError, LogStream, with_jitter};
-use crate::model::{CloudReport, DeviceUuid};
+use crate::model::{CloudReport, DeviceUuid, LogCounts};
 
 /// The times of an upload (docs/dev/protocol.md, "Log streaming").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,10 @@ pub struct Times {
     pub gap: Duration,
     /// The connection is closed after this time without a message.
     pub idle: Duration,
+    /// After so long the stream is ended, so that the cloud confirms it, and another one is begun.
+    pub renewal: Duration,
+    /// How long the cloud may take to confirm a stream. A Cotter fleet server may not read for a minute, to slow a device down.
+    pub confirmation: Duration,
     /// The first and the longest time between two connections.
     pub delays: (Duration, Duration),
     /// A connection that lasted at least this long does not count as a failure.
@@ -30,11 +39,13 @@ pub struct Times {
 }
 
 impl Times {
-    /// The times of the protocol.
+    /// The times of the protocol, and two of our own for confirmations.
     pub const PROTOCOL: Self = Self {
         grace: Duration::from_secs(5),
         gap: Duration::from_millis(100),
         idle: Duration::from_secs(60),
+        renewal: Duration::from_secs(300),
+        confirmation: Duration::from_secs(75),
         delays: (Duration::from_secs(5), Duration::from_secs(300)),
         proven: Duration::from_secs(30),
     };
@@ -50,14 +61,17 @@ pub(super) struct Upload {
     pub(super) times: Times,
     pub(super) buffer: Arc<Buffer>,
     pub(super) cursors: Arc<Cursors>,
+    pub(super) rewind: Arc<Rewind>,
     pub(super) report: watch::Sender<CloudReport>,
     pub(super) now_ms: fn() -> u64,
 }
 
-/// How a connection ended.
+/// How a stream ended.
 enum Closed {
-    Stopped,
-    Idle,
+    /// The upload is stopped. `true` if the cloud has confirmed the stream.
+    Stopped(bool),
+    /// The cloud has confirmed it.
+    Confirmed,
     Failed(CloudError),
 }
 
@@ -73,15 +87,17 @@ impl Upload {
                 () = async { self.buffer.wait_for_message().await; sleep_until(not_before).await } => {}
             }
             let opened = Instant::now();
-            let error = match self.converse(stop).await {
-                Closed::Stopped => return,
-                Closed::Idle => {
+            let mut sent = Sent::default();
+            let error = match self.converse(&mut sent, stop).await {
+                Closed::Stopped(is_confirmed) => return self.settle(is_confirmed),
+                Closed::Confirmed => {
+                    self.settle(true);
                     (failures, not_before) = (0, opened + self.times.delays.0);
                     continue;
                 }
                 Closed::Failed(error) => error,
             };
-            if opened.elapsed() >= self.times.proven {
+            if opened.elapsed() >= self.times.proven && !error.is_silence() {
                 failures = 0;
             }
             let (first, longest) = self.times.delays;
@@ -94,49 +110,76 @@ impl Upload {
             } else {
                 debug!(%error, retry_after_s = delay.as_secs(), "logs are not uploaded now");
             }
-            self.count(|counts| counts.failures += 1);
+            if !self.failed(&error, sent, stop).await {
+                return;
+            }
         }
     }
 
+    /// Decides what becomes of the messages that were sent, if the cloud has confirmed their stream or not.
+    fn settle(&self, is_confirmed: bool) {
+        if is_confirmed {
+            self.cursors.confirm();
+        } else {
+            self.cursors.roll_back();
+        }
+    }
+
+    /// Decides what becomes of the messages of a stream that failed. Returns `false` if `stop` is cancelled meanwhile.
+    ///
+    /// A cloud that answers, or a connection that is closed, was there until then: only the last moments are uncertain, and
+    /// nothing is sent twice. A cloud that has become silent may have taken nothing for minutes: all is sent again.
+    async fn failed(&self, error: &CloudError, mut sent: Sent, stop: &CancellationToken) -> bool {
+        let is_silence = error.is_silence() && sent.has_any();
+        let uncertain = if is_silence { 0 } else { sent.last_lines(Instant::now()) };
+        let repeated = if is_silence { sent.lines } else { 0 };
+        self.report.send_if_modified(|report| {
+            report.logs.failures += 1;
+            report.logs.uncertain += uncertain;
+            report.logs.repeated += repeated;
+            report.log_error.replace(error.to_string()) != Some(error.to_string())
+        });
+        self.settle(!is_silence);
+        if !is_silence {
+            if uncertain > 0 {
+                self.buffer.put_own(texts::own(texts::uncertain(uncertain), (self.now_ms)(), true));
+            }
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return false,
+            () = self.rewind.request() => {}
+        }
+        sent.own.into_iter().for_each(|message| self.buffer.put_own(message));
+        true
+    }
+
     /// Opens a connection and sends messages until it ends.
-    async fn converse(&self, stop: &CancellationToken) -> Closed {
+    async fn converse(&self, sent: &mut Sent, stop: &CancellationToken) -> Closed {
         let mut stream = self.client.stream_logs(&self.uuid, &self.device_key);
         tokio::select! {
             biased;
-            () = stop.cancelled() => return Closed::Stopped,
+            () = stop.cancelled() => return Closed::Stopped(true),
             error = stream.ended() => return Closed::Failed(error),
             () = sleep(self.times.grace) => {}
         }
+        let renewal = Instant::now() + self.times.renewal;
         loop {
             let filled = timeout(self.times.idle, self.buffer.wait_for_message());
-            let is_stopped = tokio::select! {
-                biased;
-                () = stop.cancelled() => true,
-                error = stream.ended() => return Closed::Failed(error),
-                filled = filled => match filled {
-                    Ok(()) => false,
-                    Err(_) => {
-                        stream.finish().await;
-                        return Closed::Idle;
-                    }
-                }
-            };
-            if is_stopped {
-                let last = async {
-                    self.send(&mut stream).await?;
-                    stream.finish().await;
-                    Ok::<_, CloudError>(())
-                };
-                let _too_late = timeout(LAST, last).await;
-                return Closed::Stopped;
-            }
-            // A cloud that accepts nothing does not delay the end of the agent.
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Closed::Stopped,
-                sent = self.send(&mut stream) => if let Err(error) = sent {
-                    return Closed::Failed(error);
+                () = stop.cancelled() => return Closed::Stopped(self.send_last(stream, sent).await),
+                error = stream.ended() => return Closed::Failed(error),
+                filled = filled => if filled.is_err() || Instant::now() >= renewal {
+                    return self.finish(stream, stop).await;
                 }
+            }
+            // A cloud that takes nothing does not hold up the end of the agent.
+            match within_stop(self.send(&mut stream, sent), stop).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Closed::Failed(error),
+                None => return Closed::Stopped(false),
             }
             tokio::select! {
                 error = stream.ended() => return Closed::Failed(error),
@@ -146,8 +189,26 @@ impl Upload {
         }
     }
 
+    /// Ends a stream, and waits for its confirmation.
+    async fn finish(&self, stream: LogStream, stop: &CancellationToken) -> Closed {
+        match within_stop(stream.finish(self.times.confirmation), stop).await {
+            Some(Ok(())) => Closed::Confirmed,
+            Some(Err(error)) => Closed::Failed(error),
+            None => Closed::Stopped(false),
+        }
+    }
+
+    /// Sends what is left, ends the stream, and returns whether the cloud has confirmed it.
+    async fn send_last(&self, mut stream: LogStream, sent: &mut Sent) -> bool {
+        let last = async {
+            self.send(&mut stream, sent).await?;
+            stream.finish(LAST).await
+        };
+        matches!(timeout(LAST, last).await, Ok(Ok(())))
+    }
+
     /// Sends one batch.
-    async fn send(&self, stream: &mut LogStream) -> Result<(), CloudError> {
+    async fn send(&self, stream: &mut LogStream, sent: &mut Sent) -> Result<(), CloudError> {
         let (batch, dropped, gaps) = self.buffer.take();
         let (mut messages, mut read) = (Vec::with_capacity(batch.len() + 1), Vec::new());
         for Kept { message, of } in batch {
@@ -162,18 +223,32 @@ impl Upload {
         if messages.is_empty() {
             return Ok(());
         }
-        // If the connection breaks, it is not known whether the cloud has the batch. It is not sent again.
         read.into_iter().for_each(|(container, cursor)| self.cursors.advance(container, cursor));
+        sent.add(&messages, Instant::now());
         let bytes = stream.send(&messages).await?;
-        self.count(|counts| (counts.lines, counts.bytes) = (counts.lines + lines, counts.bytes + bytes));
+        self.report.send_if_modified(|report| {
+            let counts = &mut report.logs;
+            (counts.lines, counts.bytes) = (counts.lines + lines, counts.bytes + bytes);
+            report.log_error.take().is_some()
+        });
         Ok(())
     }
 
     /// Changes the counters without waking the readers of the report.
-    fn count(&self, change: impl FnOnce(&mut crate::model::LogCounts)) {
+    fn count(&self, change: impl FnOnce(&mut LogCounts)) {
         self.report.send_if_modified(|report| {
             change(&mut report.logs);
             false
         });
+    }
+}
+
+/// Waits for a future, but no longer than [`LAST`] after `stop` is cancelled.
+async fn within_stop<T>(future: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+    tokio::pin!(future);
+    tokio::select! {
+        biased;
+        done = &mut future => Some(done),
+        () = async { stop.cancelled().await; sleep(LAST).await } => None,
     }
 }

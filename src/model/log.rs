@@ -57,8 +57,62 @@ pub struct LogCounts {
     pub dropped: u64,
     /// How often lines of a service were skipped without being read, because it wrote too many.
     pub gaps: u64,
+    /// Lines that were sent shortly before a connection broke. Some of them may be lost.
+    pub uncertain: u64,
+    /// Lines that a cloud that had become silent has not confirmed, so that they are sent again.
+    pub repeated: u64,
+    /// Lines that wait for the connection to the cloud now.
+    pub waiting: u64,
     /// Connections that failed.
     pub failures: u64,
+}
+
+/// Whether logs are uploaded, and why not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogState {
+    /// The cloud has not said yet whether it wants logs, or there is no target yet.
+    #[default]
+    Unknown,
+    /// `logs.upload` is `off`.
+    OffBySetting,
+    /// `logs.upload` is `auto`, and each request costs money.
+    OffOnMeteredLink,
+    /// The variable `BALENA_SUPERVISOR_LOG_CONTROL` is false.
+    OffByVariable,
+    /// The fleet server does not want them now, because no operator follows them.
+    NotWanted,
+    /// They are uploaded when there are some.
+    On,
+}
+
+impl LogState {
+    /// Returns the stable word of the status document and of the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::OffBySetting => "off_by_setting",
+            Self::OffOnMeteredLink => "off_on_metered_link",
+            Self::OffByVariable => "off_by_variable",
+            Self::NotWanted => "not_wanted",
+            Self::On => "on",
+        }
+    }
+
+    /// Returns why no logs are uploaded, for people; `None` if they are.
+    #[must_use]
+    pub fn why_not(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => Some("the cloud has not said yet whether it wants them"),
+            Self::OffBySetting => Some("logs.upload is off"),
+            Self::OffOnMeteredLink => {
+                Some("each request costs money here (cloud.poll_wait is 0s), and logs.upload is auto")
+            }
+            Self::OffByVariable => Some("BALENA_SUPERVISOR_LOG_CONTROL is false"),
+            Self::NotWanted => Some("the cloud does not want them now: no operator follows them"),
+            Self::On => None,
+        }
+    }
 }
 
 /// How a device uploads logs.

@@ -87,7 +87,9 @@ pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
 pub use label::{is_own_label, is_yes};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
-pub use log::{LogCounts, LogCursor, LogCursors, LogLevel, LogLine, LogMessage, LogTime, LogUpload};
+pub use log::{
+    LogCounts, LogCursor, LogCursors, LogLevel, LogLine, LogMessage, LogState, LogTime, LogUpload,
+};
 pub use login::{RegistryLogin, RegistryPass};
 pub use moves::{LocalApp, LocalApps, Move, MoveOrder, Moves};
 pub use observed::{

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AppId, Attempted, Commit, ContainerId, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt,
-    Happening, Health, History, Hold, Lease, Ledger, LogCounts, Reason, ServiceName, Waiting, What,
+    Happening, Health, History, Hold, Lease, Ledger, LogCounts, LogState, Reason, ServiceName, Waiting, What,
 };
 
 /// The current state of the device.
@@ -206,6 +206,10 @@ pub struct CloudReport {
     pub moving: Option<MoveReport>,
     /// Whether the cloud wants logs now. Only our own fleet server says it; `None`: it has not answered yet.
     pub wants_logs: Option<bool>,
+    /// Whether logs are uploaded, and why not.
+    pub log_state: LogState,
+    /// Why logs cannot be uploaded now; `None` if they can, or are not to be uploaded.
+    pub log_error: Option<String>,
     /// What was uploaded. A change of it alone wakes no reader.
     pub logs: LogCounts,
 }

@@ -1,7 +1,8 @@
 //! The host's journal: `journalctl` with the options that balena's API has, each checked.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use super::Supervisor;
 use super::answers::failed;
 use super::request::Parameters;
+use crate::model::{ApiClient, AppId, ServiceName};
 
 /// The output of a program, piece by piece. Dropping it ends the program.
 pub type Journal = BoxStream<'static, Vec<u8>>;
@@ -32,7 +34,10 @@ const MOST_BYTES: usize = 4 << 20;
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// Responses at a time, of all services: each has a process.
-pub(super) const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 4;
+
+/// Responses at a time to one service, so that another one finds a place.
+const OF_ONE: usize = 2;
 
 /// The formats of `journalctl` that are texts.
 const FORMATS: [&str; 12] = [
@@ -54,7 +59,7 @@ const FORMATS: [&str; 12] = [
 pub(super) async fn read(
     supervisor: &Supervisor,
     parameters: &Parameters,
-    place: OwnedSemaphorePermit,
+    (client, place): (&ApiClient, OwnedSemaphorePermit),
 ) -> Response {
     if !supervisor.allowed.journal {
         let why = "the journal has the logs of the host and of all apps, and the owner of this device does not show it to apps: \
@@ -65,8 +70,9 @@ pub(super) async fn read(
         Ok(arguments) => arguments,
         Err(why) => return failed(StatusCode::BAD_REQUEST, &why),
     };
-    let Ok(seat) = Arc::clone(&supervisor.journals).try_acquire_owned() else {
-        return failed(StatusCode::SERVICE_UNAVAILABLE, "the journal is read by others already; try again");
+    let seat = match supervisor.journals.take(client) {
+        Ok(seat) => seat,
+        Err(why) => return failed(StatusCode::SERVICE_UNAVAILABLE, why),
     };
     match (supervisor.journal)(arguments).await {
         Ok(journal) => {
@@ -75,6 +81,51 @@ pub(super) async fn read(
         }
         Err(why) => {
             failed(StatusCode::NOT_IMPLEMENTED, &format!("the journal of this host cannot be read: {why}"))
+        }
+    }
+}
+
+/// The readers of the journal: how many each service has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seats(Arc<Mutex<BTreeMap<Who, usize>>>);
+
+/// An app and one of its services.
+type Who = (AppId, ServiceName);
+
+/// A place for one reader, until it is dropped.
+pub(super) struct Seat {
+    seats: Seats,
+    of: Who,
+}
+
+impl Seats {
+    /// Takes a place.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, for people.
+    fn take(&self, client: &ApiClient) -> Result<Seat, &'static str> {
+        let of = (client.app.clone(), client.service.clone());
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.get(&of).is_some_and(|count| *count >= OF_ONE) {
+            return Err("this service reads the journal twice already; end a response, then try again");
+        }
+        if taken.values().sum::<usize>() >= AT_ONCE {
+            return Err("the journal is read by others already; try again");
+        }
+        *taken.entry(of.clone()).or_default() += 1;
+        Ok(Seat { seats: self.clone(), of })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.of);
+            }
         }
     }
 }
@@ -139,6 +190,7 @@ fn arguments(parameters: &Parameters) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ApiKey;
 
     fn parsed(body: &str) -> Result<String, String> {
         arguments(&Parameters::parse("apikey=x", body.as_bytes(), false).unwrap()).map(|all| all.join(" "))
@@ -173,6 +225,24 @@ mod tests {
         ] {
             assert!(parsed(body).unwrap_err().starts_with(expected), "{body}");
         }
+    }
+
+    #[test]
+    fn no_service_takes_all_places() {
+        let seats = Seats::default();
+        let client = |service: &str| ApiClient {
+            app: AppId::parse("ab".repeat(16)).unwrap(),
+            service: ServiceName::parse(service).unwrap(),
+            key: ApiKey { id: String::new(), secret: String::new() },
+        };
+        let first = seats.take(&client("web")).unwrap();
+        let _second = seats.take(&client("web")).unwrap();
+        assert!(seats.take(&client("web")).is_err_and(|why| why.starts_with("this service")));
+        let _others = [seats.take(&client("db")).unwrap(), seats.take(&client("api")).unwrap()];
+        assert!(seats.take(&client("mail")).is_err_and(|why| why.contains("by others")));
+        drop(first);
+        assert!(seats.take(&client("mail")).is_ok());
+        assert!(seats.take(&client("web")).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::model::{Answer, ApiKey, ApiView, Order, Report};
 
@@ -57,8 +57,8 @@ pub struct Supervisor {
     pub new_key: fn() -> Option<ApiKey>,
     /// How many requests each service has sent recently.
     paces: Arc<Paces>,
-    /// Limits how many requests read the journal at a time.
-    journals: Arc<Semaphore>,
+    /// Places for readers of the journal.
+    journals: journal::Seats,
 }
 
 /// What the owner lets services do beyond their own app.
@@ -112,7 +112,7 @@ impl Supervisor {
             time_in,
             new_key,
             paces,
-            journals: Arc::new(Semaphore::new(journal::AT_ONCE)),
+            journals: journal::Seats::default(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct PrivateEngine {
     docker: Docker,
     program: Option<Program>,
     bridge: Bridge,
+    /// More arguments of dockerd.
+    more: &'static [&'static str],
 }
 
 /// A bridge of the host's; it goes with its value.
@@ -53,13 +55,19 @@ impl PrivateEngine {
     /// Starts one that has nothing, for the client of `docker`.
     #[track_caller]
     pub(crate) fn start(docker: &Docker) -> Self {
+        Self::start_with(docker, &[])
+    }
+
+    /// As [`start`](Self::start), with more arguments.
+    #[track_caller]
+    pub(crate) fn start_with(docker: &Docker, more: &'static [&'static str]) -> Self {
         let dir = tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").expect("a folder in /tmp");
         let docker = docker.of(&dir.path().join("docker.sock"));
         static ENGINES: AtomicU32 = AtomicU32::new(0);
         let (process, number) = (std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
         let address = format!("10.{}.{}.1/24", 200 + process % 50, 255 - number);
         let bridge = Bridge::add(format!("cot{process}-{number}"), &address);
-        let mut engine = Self { dir, docker, program: None, bridge };
+        let mut engine = Self { dir, docker, program: None, bridge, more };
         engine.start_again();
         engine
     }
@@ -83,6 +91,7 @@ impl PrivateEngine {
         command.arg("--pidfile").arg(at("docker.pid"));
         command.arg("--host").arg(format!("unix://{}", self.docker.socket().display()));
         command.args(["--bridge", &self.bridge.0, "--iptables=false", "--ip-masq=false"]);
+        command.args(self.more);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
         let mut program = Program::start("the private engine", command, &at("dockerd.log"));

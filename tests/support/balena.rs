@@ -57,6 +57,8 @@ struct Shared {
     metrics_at: Option<Instant>,
     limits: Limits,
     requests: Vec<(String, Value)>,
+    /// How many of the next reports fail.
+    failing: u32,
 }
 
 /// For how long the API remembers.
@@ -103,6 +105,7 @@ impl Balena {
             metrics_at: None,
             limits,
             requests: Vec::new(),
+            failing: 0,
         }));
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -119,6 +122,11 @@ impl Balena {
         let mut shared = self.shared.lock().unwrap();
         shared.target = apps;
         shared.etag += 1;
+    }
+
+    /// Answers the next reports with an error, and takes nothing of them.
+    pub(crate) fn fail_reports(&self, count: u32) {
+        self.shared.lock().unwrap().failing = count;
     }
 
     /// Deletes the device. Its key remains, as in a real one.
@@ -177,6 +185,10 @@ impl Shared {
     }
 
     fn report(&mut self, body: &Value) -> u16 {
+        if self.failing > 0 {
+            self.failing -= 1;
+            return 500;
+        }
         let Some(state) =
             body[&self.uuid].as_object().filter(|_| body.as_object().is_some_and(|b| b.len() == 1))
         else {

@@ -18,6 +18,8 @@ pub struct FleetServer {
     limits: Vec<PathBuf>,
     /// The URL of its database, if it has one.
     store: Option<String>,
+    /// Whose logs it takes, if that is not the default.
+    logs: Option<&'static str>,
     /// "http://127.0.0.1:7300"; stays the same when the server is started again.
     pub url: String,
 }
@@ -55,6 +57,7 @@ impl FleetServer {
             poll_interval: "1s".to_owned(),
             limits,
             store: None,
+            logs: None,
             url: "http://127.0.0.1:0".to_owned(),
         };
         server.start_again();
@@ -71,6 +74,7 @@ impl FleetServer {
             poll_interval: "1s".to_owned(),
             limits: Vec::new(),
             store: Some(store.to_owned()),
+            logs: None,
             url: "http://127.0.0.1:0".to_owned(),
         };
         server.start_again();
@@ -82,6 +86,11 @@ impl FleetServer {
         interval.clone_into(&mut self.poll_interval);
     }
 
+    /// Takes the logs of all devices from the next start on.
+    pub fn take_all_logs(&mut self) {
+        self.logs = Some("on");
+    }
+
     /// Starts it after [`stop`](Self::stop) or [`cut`](Self::cut): same data, same address.
     #[track_caller]
     pub fn start_again(&mut self) {
@@ -91,6 +100,9 @@ impl FleetServer {
         let listen = self.url.trim_start_matches("http://");
         command.args(["serve", "--listen", listen, "--poll-interval", &self.poll_interval]);
         command.arg("--data-dir").arg(&self.data);
+        if let Some(logs) = self.logs {
+            command.args(["--logs", logs]);
+        }
         if let Some(store) = &self.store {
             command.env("COTTER_FLEET_STORE", store);
         }

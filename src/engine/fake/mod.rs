@@ -168,9 +168,9 @@ impl Fake {
         self.written.end(container);
     }
 
-    /// Gives a container a log driver that cannot be read.
-    pub fn make_log_unreadable(&self, container: &ContainerId) {
-        self.written.make_unreadable(container);
+    /// Refuses to open the log of a container from now on, with this message.
+    pub fn refuse_log(&self, container: &ContainerId, message: &'static str) {
+        self.written.refuse(container, message);
     }
 
     /// The number of times that the log of a container was opened.

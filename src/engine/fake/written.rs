@@ -22,7 +22,8 @@ struct Log {
     opened: usize,
     /// Changes when the engine ends all readers.
     ends: usize,
-    is_unreadable: bool,
+    /// What the engine says when it is opened.
+    refusal: Option<&'static str>,
 }
 
 impl Default for Written {
@@ -51,8 +52,8 @@ impl Written {
         self.notify();
     }
 
-    pub(super) fn make_unreadable(&self, container: &ContainerId) {
-        self.with(container, |log| log.is_unreadable = true);
+    pub(super) fn refuse(&self, container: &ContainerId, message: &'static str) {
+        self.with(container, |log| log.refusal = Some(message));
     }
 
     pub(super) fn opened(&self, container: &ContainerId) -> usize {
@@ -65,13 +66,12 @@ impl Written {
         since: Option<LogTime>,
         tail: u32,
     ) -> Result<FollowedLog, EngineError> {
-        let (next, ends, is_unreadable) = self.with(container, |log| {
+        let (next, ends, refusal) = self.with(container, |log| {
             log.opened += 1;
-            (log.lines.len().saturating_sub(tail as usize), log.ends, log.is_unreadable)
+            (log.lines.len().saturating_sub(tail as usize), log.ends, log.refusal)
         });
-        if is_unreadable {
-            let message = "configured logging driver does not support reading".to_owned();
-            return Err(EngineError::Refused { call: "logs", status: 501, message });
+        if let Some(message) = refusal {
+            return Err(EngineError::Refused { call: "logs", status: 500, message: message.to_owned() });
         }
         let (written, container) = (Arc::clone(self), container.clone());
         let begin = (written, container, next, self.changed.subscribe());
