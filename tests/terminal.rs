@@ -330,7 +330,8 @@ fn of_agent(_: &str, path: &str) -> Found {
     let document = match path.split('?').next().unwrap() {
         "/v1/status" => json!({
             "schema_version": 1, "version": HOSTILE, "instance": HOSTILE, "device": { "uuid": HOSTILE, "name": HOSTILE },
-            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE, "moving": { "to": HOSTILE, "why": HOSTILE } },
+            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE, "moving": { "to": HOSTILE, "why": HOSTILE },
+                "vpn": { "state": HOSTILE, "address": null, "peer": null, "why": HOSTILE, "remedy": HOSTILE } },
             "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
             "hold": { "reason": HOSTILE, "since": HOSTILE },
             "evidence": [{ "app": HOSTILE, "release": HOSTILE, "service": HOSTILE, "at": HOSTILE, "restarts": 1,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::service_status::{DownloadStatus, ServiceStatus, download, service};
 use super::target_status::{self, LeftAloneStatus, VariableStatus};
+use super::vpn_status::VpnStatus;
 use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, Waiting, exposure};
 
 /// Version of the document's schema.
@@ -155,6 +156,9 @@ pub struct CloudStatus {
     /// The move to another cloud that this one ordered; absent if it ordered none.
     #[serde(default)]
     pub moving: Option<MovingStatus>,
+    /// The tunnel to the VPN of the cloud; absent if the owner of the device has it off.
+    #[serde(default)]
+    pub vpn: Option<VpnStatus>,
 }
 
 /// A move to another cloud, as it stands.
@@ -264,6 +268,7 @@ pub fn document(
             is_reported: cloud.is_reported,
             report_error: cloud.report_error.clone(),
             moving: cloud.moving.as_ref().map(|m| MovingStatus { to: m.to.clone(), why: m.why.clone() }),
+            vpn: VpnStatus::of(&cloud.vpn),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),

@@ -105,6 +105,7 @@ pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> 
         }
     }
     findings.push(contact(status));
+    findings.push(vpn(status));
     findings.push(variables(status));
     skip_rest("cloud", &mut findings, why);
     findings
@@ -204,6 +205,21 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
         }
         None if cloud.last_contact.is_none() => skip(id, "the agent has not polled yet"),
         None => ok(id, format!("last contact {last}")),
+    }
+}
+
+/// The device works without the tunnel. Only what the cloud orders through it does not.
+fn vpn(status: Option<&StatusDocument>) -> Finding {
+    let id = "cloud-vpn";
+    let Some(status) = status else { return skip(id, "the agent does not answer") };
+    let Some(vpn) = status.cloud.as_ref().and_then(|cloud| cloud.vpn.as_ref()) else {
+        return skip(id, "vpn.enabled is \"no\", the default");
+    };
+    match (&vpn.address, &vpn.why, &vpn.remedy) {
+        (Some(address), ..) => ok(id, format!("connected, as {address}")),
+        (None, Some(why), _) if vpn.state == "turned_off" => skip(id, why),
+        (None, Some(why), Some(remedy)) => warning(id, why, remedy),
+        (None, ..) => skip(id, format!("it is {}", vpn.state)),
     }
 }
 

@@ -67,6 +67,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("cloud-answers", "does the cloud answer, and accept this device?"),
     ("cloud-clock", "do the clocks of cloud and device agree?"),
     ("cloud-contact", "did the agent's last poll reach the cloud?"),
+    ("cloud-vpn", "is the VPN of the cloud connected, if the owner has it on?"),
     ("cloud-variables", "does every configuration variable of the cloud have an effect here?"),
 ];
 
