@@ -125,8 +125,12 @@ impl Tunnel {
         match intent {
             Intent::Keep(trouble) => {
                 let is_there = self.files.are_there();
-                self.publish(if is_there { VpnState::Connecting } else { VpnState::Down(trouble.clone()) });
-                if is_there { Next::Follow } else { Next::Rest }
+                if is_there {
+                    self.begins();
+                    return Next::Follow;
+                }
+                self.publish(VpnState::Down(trouble.clone()));
+                Next::Rest
             }
             Intent::Not(state) => {
                 if let Err(why) = end_for_good(&self.files).await {
@@ -142,7 +146,7 @@ impl Tunnel {
             }
             Intent::Run(wanted) => match self.put(wanted).await {
                 Ok(()) => {
-                    self.publish(VpnState::Connecting);
+                    self.begins();
                     Next::Follow
                 }
                 Err(why) => {
@@ -158,7 +162,9 @@ impl Tunnel {
         if self.files.has(wanted)? {
             return Ok(());
         }
-        end_for_good(&self.files).await?;
+        if end_for_good(&self.files).await? {
+            self.lost();
+        }
         self.files.write(wanted)
     }
 
@@ -173,7 +179,9 @@ impl Tunnel {
                 }
                 (wait, seen) = (SOON, Instant::now());
                 self.lost();
-            } else if seen.elapsed() >= AWAY {
+            } else if seen.elapsed() < AWAY {
+                self.lost();
+            } else {
                 let is_installed = self.program.exists();
                 let trouble = if is_installed { VpnTrouble::NotRunning } else { VpnTrouble::NotInstalled };
                 self.publish(VpnState::Down(trouble));
@@ -185,7 +193,7 @@ impl Tunnel {
 
     /// Publishes what openvpn says until it ends. Returns `false` if it was ended because of its addresses.
     async fn listen(&self, mut stream: UnixStream) -> bool {
-        if stream.write_all(b"log on\nstate on all\n").await.is_err() {
+        if stream.write_all(b"log on\nstate on\nstate\n").await.is_err() {
             return true;
         }
         let (mut buffer, mut piece) = (Vec::new(), [0; 2048]);
@@ -233,6 +241,13 @@ impl Tunnel {
         }
         _ = stream.write_all(b"signal SIGTERM\n").await;
         false
+    }
+
+    /// openvpn is about to be asked. A tunnel that is up stays what it is until openvpn says otherwise.
+    fn begins(&self) {
+        if !self.state.borrow().is_connected() {
+            self.publish(VpnState::Connecting);
+        }
     }
 
     /// The tunnel is not up any more. A trouble stays what it is until there is a tunnel or another one.

@@ -9,7 +9,7 @@ pub(super) const CREDENTIALS: &str = "credentials";
 
 /// What the server may set: the address of the tunnel, and how often both ends send a sign of life. All else that a server
 /// sends is left out, above all routes, name servers and variables.
-const ACCEPTED: [&str; 10] = [
+const ACCEPTED: [&str; 11] = [
     "ping ",
     "ping-exit ",
     "ping-restart ",
@@ -20,6 +20,8 @@ const ACCEPTED: [&str; 10] = [
     "peer-id ",
     "cipher ",
     "protocol-flags ",
+    // The options go on in another message.
+    "push-continuation ",
 ];
 
 /// The part of the settings that is the same on all devices. `comp-lzo` is what open-balena-vpn needs (`compress lzo` of its
