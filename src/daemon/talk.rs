@@ -47,6 +47,16 @@ pub(super) struct Besides {
     pub(super) vpn: Vpn,
 }
 
+impl Besides {
+    /// Runs all of it for this cloud, until `stop`.
+    async fn run(&mut self, client: &Client, there: &Identity, wires: &Wires, stop: &CancellationToken) {
+        let uploaded = self.logs.run(uploads::to(client, there), uploads::sources(wires), stop.clone());
+        let tagged = self.tags.run(client.clone(), there, stop.clone());
+        let tunnel = self.vpn.run(client, there, wires, stop.clone());
+        tokio::join!(Box::pin(uploaded), Box::pin(tagged), Box::pin(tunnel));
+    }
+}
+
 /// Returns the device's login to the registries of its cloud.
 pub(super) fn login(cloud: &CloudConfig, identity: &Identity) -> RegistryLogin {
     RegistryLogin {
@@ -104,7 +114,6 @@ impl Talk {
         stop: &CancellationToken,
     ) -> Option<Moved> {
         let Self { http, metrics, data_root, settings, policy, identity, store, wires, besides, .. } = self;
-        let Besides { logs, tags, vpn } = besides;
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
@@ -128,14 +137,11 @@ impl Talk {
         let times = Times { time_in: host::time_in, uptime: host::uptime };
         let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
         let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
-        let reporter =
-            reporter(&client, &cloud, (&there, apps), wires, (*metrics, data_root), vpn.access(&there));
+        let access = besides.vpn.access(&there);
+        let reporter = reporter(&client, &cloud, (&there, apps), wires, (*metrics, data_root), access);
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
-        let uploaded = logs.run(uploads::to(&client, &there), uploads::sources(wires), round.clone());
-        let tagged = tags.run(client.clone(), &there, round.clone());
-        let tunnel = vpn.run(&client, &there, wires, round.clone());
-        let quiet =
-            async { tokio::join!(Box::pin(uploaded), Box::pin(dropped), Box::pin(tagged), Box::pin(tunnel)) };
+        let beside = besides.run(&client, &there, wires, &round);
+        let quiet = async { tokio::join!(Box::pin(beside), Box::pin(dropped)) };
         let talk = async {
             tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), quiet);
         };

@@ -1,6 +1,6 @@
 //! Listens at each entrance while it is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -51,14 +51,7 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
     let (mut failed, mut again) = (BTreeMap::<Entrance, String>::new(), SOON);
     loop {
         let wanted = wanted(&supervisor, &view.borrow_and_update(), &vpn.borrow_and_update());
-        open.retain(|entrance, serving| {
-            let is_wanted = wanted.contains(entrance);
-            if !is_wanted {
-                info!(address = %entrance.door.address, "the supervisor API is closed");
-                serving.cancel();
-            }
-            is_wanted
-        });
+        close(&mut open, &wanted);
         failed.retain(|entrance, _| wanted.contains(entrance));
         for entrance in wanted {
             if open.contains_key(&entrance) {
@@ -104,6 +97,18 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
     }
     open.values().for_each(CancellationToken::cancel);
     while servers.join_next().await.is_some() {}
+}
+
+/// Stops listening where it is not wanted any more.
+fn close(open: &mut BTreeMap<Entrance, CancellationToken>, wanted: &BTreeSet<Entrance>) {
+    open.retain(|entrance, serving| {
+        let is_wanted = wanted.contains(entrance);
+        if !is_wanted {
+            info!(address = %entrance.door.address, "the supervisor API is closed");
+            serving.cancel();
+        }
+        is_wanted
+    });
 }
 
 /// Restarts a service whose container has a key that is no longer good, once the service has had the time to read the new
