@@ -58,11 +58,20 @@ pub struct Config {
     pub supervisor_port: u16,
     /// TCP address that serves metrics in addition to the status socket; `None`: none.
     pub metrics_listen: Option<SocketAddr>,
-    /// The network interface of the VPN of the cloud; `None`: the owner has the VPN off.
-    pub vpn: Option<String>,
+    /// The VPN of the cloud.
+    pub vpn: VpnConfig,
     /// Whether logs of services are uploaded to the cloud.
     pub log_upload: LogUpload,
     pub log_level: String,
+}
+
+/// The VPN of the cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VpnConfig {
+    /// Whether the owner of the device has it on.
+    pub is_on: bool,
+    /// The name of its network interface.
+    pub device: String,
 }
 
 /// How to reach the cloud, and with which identity.
@@ -226,7 +235,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             heal_window: duration("heal.window", raw.heal.window, 10 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, 5 * second, hour)?,
-        policy: policy::policy(raw.policy, &engine_socket, limits::limits(raw.limits)?, vpn.is_some())?,
+        policy: policy::policy(raw.policy, &engine_socket, limits::limits(raw.limits)?, vpn.is_on)?,
         vpn,
         engine_socket,
         supervisor_port: count("supervisor_api.port", raw.supervisor_api.port, 1024..=65535)?,
@@ -245,7 +254,7 @@ fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>
 }
 
 /// Reads the section `vpn`. The names of all its interfaces begin alike, so that the addresses there are not reported.
-fn vpn(raw: RawVpn) -> Result<Option<String>, ConfigError> {
+fn vpn(raw: RawVpn) -> Result<VpnConfig, ConfigError> {
     let key = "vpn.enabled";
     let is_on = policy::yes(key, raw.enabled.as_deref())?.unwrap_or(default_of(key) == "yes");
     let key = "vpn.device";
@@ -260,7 +269,7 @@ fn vpn(raw: RawVpn) -> Result<Option<String>, ConfigError> {
         );
         return Err(ConfigError::Value { key, given: device, accepts });
     }
-    Ok(is_on.then_some(device))
+    Ok(VpnConfig { is_on, device })
 }
 
 fn log_upload(key: &'static str, given: Option<String>) -> Result<LogUpload, ConfigError> {

@@ -22,7 +22,7 @@ pub(super) fn device_facts(config: &Config, cloud: Option<&CloudConfig>, uuid: &
         architecture: architecture(std::env::consts::ARCH).to_owned(),
         os_version: host::os_name().unwrap_or_default(),
         supervisor_port: Some(config.supervisor_port),
-        has_vpn: config.vpn.is_some(),
+        has_vpn: config.vpn.is_on,
         cloud: None,
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn spawn(
 ) {
     let policy = &config.policy;
     let is_for_services = policy.allows(Switch::SupervisorApi);
-    if !is_for_services && config.vpn.is_none() {
+    if !is_for_services && !config.vpn.is_on {
         return;
     }
     let allowed = Allowed {
@@ -70,7 +70,7 @@ pub(super) fn spawn(
         cloud: CloudAccess {
             state: wires.vpn.subscribe(),
             key: wires.cloud_key.subscribe(),
-            device: config.vpn.clone().unwrap_or_default(),
+            device: config.vpn.device.clone(),
             is_for_services,
         },
         journal: |arguments| host::output("journalctl", arguments).boxed(),

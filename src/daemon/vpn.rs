@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::{Client, with_jitter};
+use crate::config::VpnConfig;
 use crate::model::{
     ApiKey, Delivered, Identity, ReportedAccess, VpnState, VpnTrouble, VpnWanted, with_causes,
 };
@@ -61,10 +62,10 @@ fn key(identity: &Identity) -> ApiKey {
 }
 
 impl Vpn {
-    /// `device`: the network interface; `None`: the owner has the VPN off.
-    pub(super) fn new(runtime_dir: &Path, device: Option<String>, port: u16) -> Self {
-        let is_on = device.is_some();
-        Self { files: files(runtime_dir, device.unwrap_or_default()), is_on, has_moved: false, port }
+    /// `port`: that of the supervisor API.
+    pub(super) fn new(runtime_dir: &Path, settings: VpnConfig, port: u16) -> Self {
+        let VpnConfig { is_on, device } = settings;
+        Self { files: files(runtime_dir, device), is_on, has_moved: false, port }
     }
 
     /// Says that the device is at another cloud now. A tunnel to the former one ends.
