@@ -49,6 +49,10 @@ for part in netavark aardvark-dns; do
 done
 [ ${#second[@]} = 0 ] || (apt_install "podman, a second engine for the tests" "${second[@]}") || true
 
+# openvpn, both ends of the VPN of a cloud. The tests go without it where it cannot be had. Its package runs nothing without
+# settings.
+[ -x /usr/sbin/openvpn ] || (apt_install "openvpn, for tests of the VPN of a cloud" openvpn) || true
+
 # PostgreSQL for tests of several fleet servers, which start one of their own. The tests go without it where it cannot be had.
 # The package makes and starts a server of this machine; that is removed again, unless there was one before.
 install_postgresql() {

@@ -28,4 +28,5 @@ pub mod registry;
 pub mod store;
 pub mod supervisor_api;
 pub mod tar;
+pub mod vpn;
 pub mod wire;

@@ -57,7 +57,7 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
     for (file, printed) in [
         (
             "colour = \"red\"".to_owned(),
-            "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `heal`, `policy`, `limits`, `supervisor_api`, `metrics`, `logs`, `log`",
+            "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `heal`, `policy`, `limits`, `supervisor_api`, `metrics`, `vpn`, `logs`, `log`",
         ),
         (
             "\n[engine]\nsockte = \"/x\"".to_owned(),

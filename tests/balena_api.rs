@@ -267,6 +267,7 @@ async fn metrics_that_are_not_wanted_are_null() {
         has_logs: true,
         has_instant_updates: true,
         has_metrics: false,
+        has_vpn: true,
         moves_to: None,
         variables: Vec::new(),
         left_alone: Vec::new(),

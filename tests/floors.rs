@@ -33,6 +33,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("host", &["model"]),
     ("postgres", &["model"]),
     ("cloud", &["model", "wire", "http"]),
+    ("vpn", &["model", "ownership"]),
     ("config", &["model", "ownership"]),
     ("project", &["model", "wire"]),
     // floor 3: the single writer
@@ -59,6 +60,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "registry",
             "store",
             "supervisor_api",
+            "vpn",
             "wire",
         ],
     ),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::log_status::{self, LogStatus};
 use super::service_status::{DownloadStatus, ServiceStatus, download, service};
 use super::target_status::{self, LeftAloneStatus, VariableStatus};
+use super::vpn_status::VpnStatus;
 use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, Waiting, exposure};
 
 /// Version of the document's schema.
@@ -159,6 +160,9 @@ pub struct CloudStatus {
     /// Whether logs are uploaded, and how many lines.
     #[serde(default)]
     pub logs: LogStatus,
+    /// The tunnel to the VPN of the cloud; absent if the owner of the device has it off.
+    #[serde(default)]
+    pub vpn: Option<VpnStatus>,
 }
 
 /// A move to another cloud, as it stands.
@@ -269,6 +273,7 @@ pub fn document(
             report_error: cloud.report_error.clone(),
             moving: cloud.moving.as_ref().map(|m| MovingStatus { to: m.to.clone(), why: m.why.clone() }),
             logs: log_status::logs(cloud),
+            vpn: VpnStatus::of(&cloud.vpn),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),

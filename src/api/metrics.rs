@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::exposition::{Family, Page, Type};
 use crate::model::{
-    AppId, AppReport, CloudReport, Health, Report, ServiceReport, ServiceStatus, UpdateStatus,
+    AppId, AppReport, CloudReport, Health, Report, ServiceReport, ServiceStatus, UpdateStatus, VpnState,
 };
 
 use Type::{Counter, Gauge, Summary};
@@ -69,6 +69,11 @@ const FAILURES: Family =
     ("cotter_cloud_failures_in_a_row", Gauge, "Failed requests to the cloud since the last success.");
 const DELETED: Family =
     ("cotter_cloud_deleted", Gauge, "Whether the cloud says that it does not have this device any more.");
+const VPN: Family = (
+    "cotter_cloud_vpn_connected",
+    Gauge,
+    "Whether the tunnel to the VPN of the cloud is up. Absent while the owner of the device has it off.",
+);
 const CONTACT: Family = (
     "cotter_cloud_last_contact_age_seconds",
     Gauge,
@@ -143,6 +148,8 @@ pub(super) fn metrics(report: &Report, around: Around<'_>) -> String {
         page.add(POLLS, polls.map(|(outcome, count)| ("", vec![("outcome", outcome)], float(count))));
         page.add(FAILURES, [("", vec![], f64::from(cloud.failures))]);
         page.add(DELETED, [("", vec![], truth(cloud.is_deleted))]);
+        let vpn = Some(&cloud.vpn).filter(|state| **state != VpnState::Off);
+        page.add(VPN, vpn.map(|state| ("", vec![], truth(state.is_connected()))));
         let age = cloud.heard_at.map(|at| around.uptime.saturating_sub(at));
         page.add(CONTACT, age.map(|age| ("", vec![], age.as_secs_f64())));
         add_logs(&mut page, cloud);
@@ -276,7 +283,7 @@ fn float(number: u64) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 31] = [
+const ALL: [Family; 32] = [
     BUILD,
     DEVICE,
     MEMORY,
@@ -300,6 +307,7 @@ const ALL: [Family; 31] = [
     POLLS,
     FAILURES,
     DELETED,
+    VPN,
     CONTACT,
     UPLOAD,
     UPLOAD_FAILS,

@@ -19,6 +19,7 @@ mod server;
 mod service_status;
 mod sources;
 mod target_status;
+mod vpn_status;
 
 pub use answer::ControlAnswer;
 pub use client::{ClientError, ReadLog, events, history, logs, order, plan, status};
@@ -39,6 +40,7 @@ pub use server::{BindError, bind, serve, serve_metrics};
 pub use service_status::{DownloadStatus, ServiceStatus};
 pub use sources::Sources;
 pub use target_status::{LeftAloneStatus, VariableStatus};
+pub use vpn_status::VpnStatus;
 
 #[cfg(test)]
 mod tests {

@@ -50,6 +50,10 @@ pub(super) struct Join {
     /// Joins even if this device has another identity or another cloud already, and replaces it
     #[arg(long)]
     force: bool,
+    /// Joins the VPN of the cloud, too (openBalena, balenaCloud), by which its dashboard orders restarts, updates and the
+    /// like; needs openvpn. The cloud then reaches every port that listens at all addresses
+    #[arg(long)]
+    vpn: bool,
     /// Shows what would be written, and writes nothing
     #[arg(long)]
     dry_run: bool,
@@ -80,6 +84,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     let is_there = registered_at.is_some_and(|at| at.endpoint == wanted.enrolment.endpoint);
     let needs_key = join.force || !is_there;
     let joined = Joined::new(&before.given, &wanted.enrolment, !needs_key)?;
+    let joined = if join.vpn { joined.with_vpn() } else { joined };
     check_free(&join, &joined, &wanted, &before)?;
     if wanted.is_address && !needs_key {
         join_address::check_known(&wanted.enrolment, before.identity.as_ref()).await?;

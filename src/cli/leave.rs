@@ -61,6 +61,10 @@ pub(super) async fn run(leave: Leave) -> anyhow::Result<()> {
     }
     joined.unit.stop()?;
     check_stopped(&joined.config.state_dir)?;
+    let ended = daemon::end_vpn(&joined.config).await;
+    if ended.map_err(anyhow::Error::msg).context("the VPN of the cloud is not ended")? {
+        print::line("ended the VPN of the cloud")?;
+    }
     // The settings go last, so that all of this can be repeated if a step of it fails.
     if leave.remove_apps {
         let removed = daemon::remove_apps(&joined.config).await.context("the apps are not removed")?;

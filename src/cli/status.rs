@@ -8,7 +8,7 @@ use clap::Args;
 use super::print;
 use super::quantity::{ahead, since, when};
 use crate::api::{
-    self, AppStatus, DownloadStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus,
+    self, AppStatus, DownloadStatus, FileLockStatus, LeaseStatus, StatusDocument, VpnStatus, WaitingStatus,
 };
 use crate::host;
 use crate::model::quantity::{bytes, span, times};
@@ -171,7 +171,17 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
         let why = moving.why.as_ref().map_or_else(String::new, |why| format!(", not yet: {why}"));
         ("moving", format!("to {}{why}", moving.to))
     }));
+    facts.extend(cloud.vpn.iter().map(|vpn| ("vpn", self::vpn(vpn))));
     facts
+}
+
+/// How the tunnel to the VPN of the cloud is.
+fn vpn(vpn: &VpnStatus) -> String {
+    match (&vpn.address, &vpn.why, &vpn.remedy) {
+        (Some(address), ..) => format!("connected, as {address}"),
+        (None, Some(why), Some(remedy)) => format!("not connected: {why}; {remedy}"),
+        (None, ..) => vpn.state.clone(),
+    }
 }
 
 /// What it means for a device that its cloud does not have it any more.

@@ -340,7 +340,12 @@ impl Client {
             .map_err(|error| self.invalid(call, status, format!("its answer cannot be parsed: {error}")))
     }
 
-    async fn body(&self, call: &'static str, answer: Answer, most: usize) -> Result<Vec<u8>, CloudError> {
+    pub(super) async fn body(
+        &self,
+        call: &'static str,
+        answer: Answer,
+        most: usize,
+    ) -> Result<Vec<u8>, CloudError> {
         let status = answer.status();
         answer.body(most).await.map_err(|failure| match failure {
             Failure::TooLong(_) => self.invalid(call, status, format!("{failure} and is not read")),

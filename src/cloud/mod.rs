@@ -9,6 +9,7 @@ mod error;
 mod known;
 mod leave;
 mod log_stream;
+mod os_config;
 mod parking;
 mod poll;
 mod probe;

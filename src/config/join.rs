@@ -18,6 +18,9 @@ pub(super) const OURS: &str = "50-join.toml";
 /// The first lines of that file.
 pub(super) const HEAD: &str = "# Made by `cotter join`.\n[cloud]\n";
 
+/// The last lines of that file if the device joins the VPN of the cloud, too.
+pub(super) const WITH_VPN: &str = "\n[vpn]\nenabled = \"yes\"\n";
+
 /// The settings file where there was none: the unit names it, so it must exist.
 pub(super) const NO_SETTINGS: &str = "# The settings are in agent.d.\n";
 
@@ -127,6 +130,16 @@ impl Joined {
             files.push(Written { path: file, text: NO_SETTINGS.to_owned(), mode: 0o644 });
         }
         Ok(Self { files, says, ours })
+    }
+
+    /// Turns the VPN of the cloud on as well.
+    #[must_use]
+    pub fn with_vpn(mut self) -> Self {
+        for written in self.files.iter_mut().filter(|written| written.path == self.ours) {
+            written.text.push_str(WITH_VPN);
+        }
+        self.says.push(("vpn.enabled", "yes".to_owned()));
+        self
     }
 
     /// Returns the settings, without keys.

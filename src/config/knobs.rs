@@ -85,6 +85,8 @@ pub(super) const KNOBS: &[Knob] = &[
     number("limits.values", Some("100000")),
     number("supervisor_api.port", Some("48484")),
     text("metrics.listen", Some("")),
+    text("vpn.enabled", Some("no")),
+    text("vpn.device", Some("cotter-vpn")),
     text("logs.upload", Some("auto")),
     text("log.level", Some("info")),
 ];

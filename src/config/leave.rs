@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::join::{BESIDE, HEAD, JoinError, NO_SETTINGS, OURS, absolute, read};
+use super::join::{BESIDE, HEAD, JoinError, NO_SETTINGS, OURS, WITH_VPN, absolute, read};
 use super::{DEFAULT_FILE, Given};
 
 /// The settings that `cotter join` may write.
@@ -50,6 +50,7 @@ impl Traces {
         };
         let text = String::from_utf8(bytes).map_err(|_| edited("it is no text".to_owned()))?;
         let rest = text.strip_prefix(HEAD).ok_or_else(|| edited("it begins otherwise".to_owned()))?;
+        let rest = rest.strip_suffix(WITH_VPN).unwrap_or(rest);
         let is_ours = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| SETTINGS.contains(&key));
         if let Some(line) = rest.lines().find(|line| !is_ours(line)) {
             return Err(edited(format!("it has the line {line:?}")));

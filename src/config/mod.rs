@@ -30,10 +30,13 @@ use knobs::default_of;
 pub use leave::Traces;
 pub use show::{Setting, settings};
 pub use sources::{Place, environment_outside, files};
-use sources::{RawConfig, Said};
+use sources::{RawConfig, RawVpn, Said};
 
 /// The settings file that is read if `--config` names no other one. It may be missing.
 pub const DEFAULT_FILE: &str = "/etc/cotter/agent.toml";
+
+/// Most characters of the name of a network interface (Linux, IFNAMSIZ).
+const LONGEST_INTERFACE: usize = 15;
 
 /// The settings in force. A `Config` exists only if they were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +58,20 @@ pub struct Config {
     pub supervisor_port: u16,
     /// TCP address that serves metrics in addition to the status socket; `None`: none.
     pub metrics_listen: Option<SocketAddr>,
+    /// The VPN of the cloud.
+    pub vpn: VpnConfig,
     /// Whether logs of services are uploaded to the cloud.
     pub log_upload: LogUpload,
     pub log_level: String,
+}
+
+/// The VPN of the cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VpnConfig {
+    /// Whether the owner of the device has it on.
+    pub is_on: bool,
+    /// The name of its network interface.
+    pub device: String,
 }
 
 /// How to reach the cloud, and with which identity.
@@ -203,6 +217,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     })?;
     let (second, hour, day) = (1, 3600, 24 * 3600);
     let engine_socket = raw.engine.socket.unwrap_or_else(|| default_of("engine.socket").into());
+    let vpn = vpn(raw.vpn)?;
     Ok(Config {
         instance,
         state_dir: raw.state_dir.unwrap_or_else(|| default_of("state_dir").into()),
@@ -220,7 +235,8 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             heal_window: duration("heal.window", raw.heal.window, 10 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, 5 * second, hour)?,
-        policy: policy::policy(raw.policy, &engine_socket, limits::limits(raw.limits)?)?,
+        policy: policy::policy(raw.policy, &engine_socket, limits::limits(raw.limits)?, vpn.is_on)?,
+        vpn,
         engine_socket,
         supervisor_port: count("supervisor_api.port", raw.supervisor_api.port, 1024..=65535)?,
         metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
@@ -235,6 +251,25 @@ fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>
     let accepts = "an address with a port, such as 127.0.0.1:9599 or [::]:9599, or empty".to_owned();
     let parsed = given.map(|given| given.parse().map_err(|_| ConfigError::Value { key, given, accepts }));
     parsed.transpose()
+}
+
+/// Reads the section `vpn`. The names of all its interfaces begin alike, so that the addresses there are not reported.
+fn vpn(raw: RawVpn) -> Result<VpnConfig, ConfigError> {
+    let key = "vpn.enabled";
+    let is_on = policy::yes(key, raw.enabled.as_deref())?.unwrap_or(default_of(key) == "yes");
+    let key = "vpn.device";
+    let device = raw.device.unwrap_or_else(|| default_of(key).to_owned());
+    let is_accepted = device.starts_with(default_of(key))
+        && device.len() <= LONGEST_INTERFACE
+        && device.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if !is_accepted {
+        let accepts = format!(
+            "{} with lower-case letters, digits and '-' after it, {LONGEST_INTERFACE} characters at most",
+            default_of(key)
+        );
+        return Err(ConfigError::Value { key, given: device, accepts });
+    }
+    Ok(VpnConfig { is_on, device })
 }
 
 fn log_upload(key: &'static str, given: Option<String>) -> Result<LogUpload, ConfigError> {

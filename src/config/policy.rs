@@ -19,6 +19,7 @@ pub(super) fn policy(
     raw: RawPolicy,
     engine_socket: &Path,
     limits: ReleaseLimits,
+    has_vpn: bool,
 ) -> Result<Policy, ConfigError> {
     let given = raw.preset.as_deref().unwrap_or("balena");
     let Some(preset) = preset(given) else {
@@ -48,10 +49,11 @@ pub(super) fn policy(
         }
     }
     let host_paths = paths("policy.host_paths", raw.host_paths)?;
-    Ok(Policy { allowed, host_paths, engine_socket: engine_socket.display().to_string(), limits })
+    Ok(Policy { allowed, host_paths, engine_socket: engine_socket.display().to_string(), limits, has_vpn })
 }
 
-fn yes(key: &'static str, given: Option<&str>) -> Result<Option<bool>, ConfigError> {
+/// Parses a setting that is `yes` or `no`.
+pub(super) fn yes(key: &'static str, given: Option<&str>) -> Result<Option<bool>, ConfigError> {
     match given {
         None => Ok(None),
         Some("yes") => Ok(Some(true)),

@@ -60,6 +60,7 @@ pub(super) struct RawConfig {
     pub(super) limits: RawLimits,
     pub(super) supervisor_api: RawSupervisorApi,
     pub(super) metrics: RawMetrics,
+    pub(super) vpn: RawVpn,
     pub(super) logs: RawLogs,
     pub(super) log: RawLog,
 }
@@ -173,6 +174,13 @@ pub(super) struct RawSupervisorApi {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawMetrics {
     pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawVpn {
+    pub(super) enabled: Option<String>,
+    pub(super) device: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -75,6 +75,8 @@ fn every_knob_is_read_from_environment_and_flag() {
             "limits.values" => "2000".to_owned(),
             "cloud.tags" => "a=b".to_owned(),
             "logs.upload" => "on".to_owned(),
+            "vpn.enabled" => "yes".to_owned(),
+            "vpn.device" => "cotter-vpn2".to_owned(),
             "cloud.ca_file" => authority.clone(),
             key if *kind != Kind::Text || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{CloudConfig, Config};
 use crate::host;
 use crate::model::{ApiKey, ApiView, DeviceFacts, DeviceUuid, Switch};
-use crate::supervisor_api::{self, Allowed, Supervisor};
+use crate::supervisor_api::{self, Allowed, CloudAccess, Supervisor};
 
 use super::Wires;
 
@@ -22,6 +22,7 @@ pub(super) fn device_facts(config: &Config, cloud: Option<&CloudConfig>, uuid: &
         architecture: architecture(std::env::consts::ARCH).to_owned(),
         os_version: host::os_name().unwrap_or_default(),
         supervisor_port: Some(config.supervisor_port),
+        has_vpn: config.vpn.is_on,
         cloud: None,
     }
 }
@@ -41,7 +42,7 @@ pub(super) fn new_key() -> Option<ApiKey> {
     Some(ApiKey { id: host::random_hex(4).ok()?, secret: host::random_hex(16).ok()? })
 }
 
-/// Serves the API, if the owner allows it.
+/// Serves the API, if the owner allows it to services or has the VPN on.
 pub(super) fn spawn(
     tasks: &mut JoinSet<()>,
     view: watch::Receiver<ApiView>,
@@ -50,7 +51,8 @@ pub(super) fn spawn(
     stop: &CancellationToken,
 ) {
     let policy = &config.policy;
-    if !policy.allows(Switch::SupervisorApi) {
+    let is_for_services = policy.allows(Switch::SupervisorApi);
+    if !is_for_services && !config.vpn.is_on {
         return;
     }
     let allowed = Allowed {
@@ -65,6 +67,12 @@ pub(super) fn spawn(
         orders: wires.orders.clone(),
         poll_now: config.cloud.is_some().then(|| Arc::clone(&wires.poll_now)),
         tags: config.cloud.is_some().then(|| wires.tags.clone()),
+        cloud: CloudAccess {
+            state: wires.vpn.subscribe(),
+            key: wires.cloud_key.subscribe(),
+            device: config.vpn.device.clone(),
+            is_for_services,
+        },
         journal: |arguments| host::output("journalctl", arguments).boxed(),
     };
     let facts = (config.supervisor_port, host::os_name().unwrap_or_default());

@@ -6,6 +6,9 @@ use crate::engine::EngineError;
 use crate::model::{Identity, Ledger};
 use crate::reconcile::{self, Removed};
 use crate::store::{Store, StoreError};
+use crate::vpn;
+
+use super::vpn::files;
 
 /// Returns how many containers and networks this agent has on the engine.
 ///
@@ -52,4 +55,13 @@ pub fn forget_device(config: &Config, has_no_apps: bool) -> Result<(), StoreErro
         store.save_ledger(&Ledger { clock, images, ..Ledger::default() })?;
     }
     store.forget_device()
+}
+
+/// Ends the tunnel to the VPN of the cloud. Returns whether there was one.
+///
+/// # Errors
+///
+/// If the settings of openvpn cannot be removed, so that it would start again.
+pub async fn end_vpn(config: &Config) -> Result<bool, String> {
+    vpn::end_for_good(&files(&config.runtime_dir, String::new())).await
 }

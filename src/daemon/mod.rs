@@ -12,6 +12,7 @@
 //! | control | the control socket | `orders`, `poll_now`, `move_now` |
 //! | supervisor API | `api_view`, `report`, the doors of containers, the journal | `orders`, `poll_now`, `tags` |
 //! | tags | `tags`, the cloud | the cloud, the file of tags |
+//! | VPN | `target`, the cloud, openvpn | openvpn's files, `vpn` |
 //! | systemd | `report` | systemd's status line |
 //! | lock folders | the lock folders | – |
 //! | data root | the engine, once, if the reporter wants it | the reporter |
@@ -30,6 +31,7 @@ mod systemd;
 mod tags;
 mod talk;
 mod uploads;
+mod vpn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,19 +49,21 @@ use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::http::{Failure, Http};
 use crate::model::{
-    Alert, ApiView, CloudReport, Delivered, Events, Ledger, Report, WindowState, exposed_host,
+    Alert, ApiKey, ApiView, CloudReport, Delivered, Events, Identity, Ledger, Report, VpnState, WindowState,
+    exposed_host,
 };
 use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
 use crate::supervisor_api::TagRequest;
 pub use host_access::Host;
-pub use leave::{count_apps, delete_record, forget_device, remove_apps};
+pub use leave::{count_apps, delete_record, end_vpn, forget_device, remove_apps};
 
 use data_root::DataRoot;
 use persistence::{Disk, identity, saved_target};
 use tags::TagTask;
-use talk::Talk;
+use talk::{Besides, Talk};
+use vpn::Vpn;
 
 /// Longest time from SIGTERM to the end. The unit allows more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -106,6 +110,9 @@ struct Wires {
     outlook: watch::Sender<Option<Arc<Situation>>>,
     events: watch::Sender<Events>,
     api_view: watch::Sender<ApiView>,
+    vpn: watch::Sender<VpnState>,
+    /// What the cloud is told for its requests to the supervisor API.
+    cloud_key: watch::Sender<Option<ApiKey>>,
     orders: mpsc::Sender<Command>,
     tags: mpsc::Sender<TagRequest>,
     poll_now: Arc<Notify>,
@@ -123,6 +130,8 @@ impl Wires {
             outlook: watch::Sender::new(None),
             events: watch::Sender::new(Events::default()),
             api_view: watch::Sender::new(ApiView::default()),
+            vpn: watch::Sender::new(VpnState::default()),
+            cloud_key: watch::Sender::new(None),
             orders,
             tags,
             poll_now: Arc::new(Notify::new()),
@@ -144,11 +153,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     log_start(&config, &notes);
     let remembered = store.load();
     let identity = identity(&config, &store, &remembered, &notes).await?;
-    if let (None, Some(Joining::Register { key_file, .. })) =
-        (&identity.registered, config.cloud.as_ref().map(|cloud| &cloud.joining))
-    {
-        key_file.read().map_err(DaemonError::NoKey)?;
-    }
+    check_key(&config, &identity)?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
     let settings = config.cloud.as_ref().map(|cloud| cloud.endpoint.clone()).unwrap_or_default();
@@ -182,9 +187,10 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     if let Some(settings) = config.cloud {
         let (metrics, data_root) = (config.metrics_listen, Arc::new(DataRoot::default()));
         tasks.spawn(Arc::clone(&data_root).find(inspected, stop.clone()));
-        let policy = config.policy;
+        let vpn = Vpn::new(&config.runtime_dir, config.vpn, config.supervisor_port);
+        let (policy, besides) = (config.policy, Besides { logs, tags, vpn });
         let talk =
-            Talk { http, metrics, data_root, settings, policy, identity, store, wires, login, logs, tags };
+            Talk { http, metrics, data_root, settings, policy, identity, store, wires, login, besides };
         tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
@@ -192,6 +198,16 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     }
     host::notify_ready();
     run_until_signalled(tasks, check, &stop).await
+}
+
+/// Checks that a device that is not registered yet has a key for it.
+fn check_key(config: &Config, identity: &Identity) -> Result<(), DaemonError> {
+    if let (None, Some(Joining::Register { key_file, .. })) =
+        (&identity.registered, config.cloud.as_ref().map(|cloud| &cloud.joining))
+    {
+        key_file.read().map_err(DaemonError::NoKey)?;
+    }
+    Ok(())
 }
 
 /// Logs what was found when store and settings were read.

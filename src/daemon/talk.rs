@@ -13,12 +13,13 @@ use crate::engine::Docker;
 use crate::host;
 use crate::http::Http;
 use crate::logs::LogTask;
-use crate::model::{CloudReport, Identity, LocalApps, Policy, RegistryLogin};
+use crate::model::{CloudReport, Hardware, Identity, LocalApps, Policy, RegistryLogin, ReportedAccess};
 use crate::store::Store;
 
 use super::data_root::DataRoot;
 use super::moving::{Moved, Mover};
 use super::tags::TagTask;
+use super::vpn::Vpn;
 use super::{Wires, joining, uploads};
 
 /// The task that talks to the cloud.
@@ -36,8 +37,24 @@ pub(super) struct Talk {
     pub(super) store: Store,
     pub(super) wires: Wires,
     pub(super) login: watch::Sender<Option<RegistryLogin>>,
+    pub(super) besides: Besides,
+}
+
+/// What runs besides polls and reports.
+pub(super) struct Besides {
     pub(super) logs: LogTask<Docker>,
     pub(super) tags: TagTask,
+    pub(super) vpn: Vpn,
+}
+
+impl Besides {
+    /// Runs all of it for this cloud, until `stop`.
+    async fn run(&mut self, client: &Client, there: &Identity, wires: &Wires, stop: &CancellationToken) {
+        let uploaded = self.logs.run(uploads::to(client, there), uploads::sources(wires), stop.clone());
+        let tagged = self.tags.run(client.clone(), there, stop.clone());
+        let tunnel = self.vpn.run(client, there, wires, stop.clone());
+        tokio::join!(Box::pin(uploaded), Box::pin(tagged), Box::pin(tunnel));
+    }
 }
 
 /// Returns the device's login to the registries of its cloud.
@@ -79,6 +96,7 @@ impl Talk {
                 return;
             };
             self.identity = identity;
+            self.besides.vpn.has_moved();
             let cloud = Self::present(self.settings.clone(), &self.identity);
             let (there, _) = self.identity.in_force(&self.settings.endpoint);
             self.login.send_replace(Some(login(&cloud, &there)));
@@ -95,8 +113,7 @@ impl Talk {
         (etag, wanted_interval): (Option<String>, Option<Duration>),
         stop: &CancellationToken,
     ) -> Option<Moved> {
-        let Self { http, metrics, data_root, settings, policy, identity, store, wires, logs, tags, .. } =
-            self;
+        let Self { http, metrics, data_root, settings, policy, identity, store, wires, besides, .. } = self;
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
@@ -120,11 +137,11 @@ impl Talk {
         let times = Times { time_in: host::time_in, uptime: host::uptime };
         let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
         let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
-        let reporter = reporter(&client, &cloud, (&there, apps), wires, (*metrics, data_root));
+        let access = besides.vpn.access(&there);
+        let reporter = reporter(&client, &cloud, (&there, apps), wires, (*metrics, data_root), access);
         let dropped = joining::drop_key(&client, &cloud, &there, (store, &wires.poll_now), &round);
-        let uploaded = logs.run(uploads::to(&client, &there), uploads::sources(wires), round.clone());
-        let tagged = tags.run(client.clone(), &there, round.clone());
-        let quiet = async { tokio::join!(Box::pin(uploaded), Box::pin(dropped), Box::pin(tagged)) };
+        let beside = besides.run(&client, &there, wires, &round);
+        let quiet = async { tokio::join!(Box::pin(beside), Box::pin(dropped)) };
         let talk = async {
             tokio::join!(poller.run(round.clone()), reporter.run(round.clone()), quiet);
         };
@@ -158,6 +175,7 @@ fn reporter(
     (identity, apps): (&Identity, LocalApps),
     wires: &Wires,
     (metrics, data_root): (Option<SocketAddr>, &Arc<DataRoot>),
+    supervisor: Option<ReportedAccess>,
 ) -> Reporter {
     Reporter {
         client: client.clone(),
@@ -165,7 +183,10 @@ fn reporter(
         device_key: identity.device_key.clone(),
         report: wires.report.subscribe(),
         cloud: wires.cloud.clone(),
-        hardware: Box::new(|| host::Machine::default().hardware()),
+        hardware: Box::new(move || Hardware {
+            supervisor: supervisor.clone(),
+            ..host::Machine::default().hardware()
+        }),
         load: {
             let (mut machine, data_root) = (host::Machine::default(), Arc::clone(data_root));
             Box::new(move || machine.load(data_root.get()))

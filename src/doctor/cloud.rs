@@ -106,6 +106,7 @@ pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> 
     }
     findings.push(contact(status));
     findings.push(logs(status));
+    findings.push(vpn(status));
     findings.push(variables(status));
     skip_rest("cloud", &mut findings, why);
     findings
@@ -227,6 +228,21 @@ fn logs(status: Option<&StatusDocument>) -> Finding {
         return warning(id, logs.line(), remedy);
     }
     ok(id, format!("{}, {}", logs.line(), counted(logs.sent, "line")))
+}
+
+/// The device works without the tunnel. Only what the cloud orders through it does not.
+fn vpn(status: Option<&StatusDocument>) -> Finding {
+    let id = "cloud-vpn";
+    let Some(status) = status else { return skip(id, "the agent does not answer") };
+    let Some(vpn) = status.cloud.as_ref().and_then(|cloud| cloud.vpn.as_ref()) else {
+        return skip(id, "vpn.enabled is \"no\", the default");
+    };
+    match (&vpn.address, &vpn.why, &vpn.remedy) {
+        (Some(address), ..) => ok(id, format!("connected, as {address}")),
+        (None, Some(why), _) if vpn.state == "turned_off" => skip(id, why),
+        (None, Some(why), Some(remedy)) => warning(id, why, remedy),
+        (None, ..) => skip(id, format!("it is {}", vpn.state)),
+    }
 }
 
 /// A bad value weakens the device, and its owner can correct it. What has no effect here is listed, and is no fault.

@@ -68,6 +68,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("cloud-clock", "do the clocks of cloud and device agree?"),
     ("cloud-contact", "did the agent's last poll reach the cloud?"),
     ("cloud-logs", "do logs reach the cloud, as far as they should?"),
+    ("cloud-vpn", "is the VPN of the cloud connected, if the owner has it on?"),
     ("cloud-variables", "does every configuration variable of the cloud have an effect here?"),
 ];
 

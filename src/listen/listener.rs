@@ -77,7 +77,23 @@ impl Listener {
     ///
     /// The system's own.
     pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        Self::bound(address, None)
+    }
+
+    /// As [`Listener::tcp`], for connections that arrive over this network interface.
+    ///
+    /// # Errors
+    ///
+    /// The system's own. Linux before 5.7 lets only root with its capabilities do it.
+    pub fn tcp_at(address: SocketAddr, interface: &str) -> io::Result<Self> {
+        Self::bound(address, Some(interface))
+    }
+
+    fn bound(address: SocketAddr, interface: Option<&str>) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(interface) = interface {
+            socket.bind_device(Some(interface.as_bytes()))?;
+        }
         socket.set_reuseaddr(true)?;
         // Connections inherit them.
         socket.set_recv_buffer_size(RECEIVED)?;

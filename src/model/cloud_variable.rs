@@ -3,7 +3,7 @@
 //! One table, [`CLOUD_VARIABLES`], from which the device answers every variable of its target, and from which a test
 //! checks docs/balena.md. Names are without their prefix, `BALENA_` or the older `RESIN_`.
 
-use Answered::{Always, No, Yes};
+use Answered::{Always, IfVpn, No, Yes};
 use Takes::{Milliseconds, Text, YesOrNo};
 
 /// What this device does about a variable.
@@ -13,6 +13,9 @@ pub enum Answered {
     Yes(&'static str),
     /// This device always does what the first value asks for, for this reason. Other values have no effect.
     Always(&'static str, &'static str),
+    /// The first, if the owner of the device has turned the VPN on. Otherwise the device does what `false` asks for, for the
+    /// second reason.
+    IfVpn(&'static str, &'static str),
     /// The variable has no effect, for this reason.
     No(&'static str),
 }
@@ -84,7 +87,14 @@ pub const CLOUD_VARIABLES: &[CloudVariable] = &[
     row("COTTER_MOVE_ENDPOINT", Text, Yes("orders a move to another cloud")),
     row("COTTER_MOVE_FLEET", Text, Yes("the fleet of a move")),
     row("COTTER_MOVE_KEY", Text, Yes("the provisioning key of a move")),
-    row("SUPERVISOR_VPN_CONTROL", YesOrNo, Always("false", "the agent has no VPN client")),
+    row(
+        "SUPERVISOR_VPN_CONTROL",
+        YesOrNo,
+        IfVpn(
+            "false: the tunnel ends",
+            "the owner of the device has the VPN off: vpn.enabled = \"yes\" turns it on",
+        ),
+    ),
     row("SUPERVISOR_LOCAL_MODE", YesOrNo, Always("false", "there is no local mode")),
     row("SUPERVISOR_DELTA", YesOrNo, Always("false", DELTAS)),
     row("SUPERVISOR_DELTA_*", Text, No(DELTAS)),
@@ -134,6 +144,18 @@ pub const CLOUD_VARIABLES: &[CloudVariable] = &[
 
 const fn row(name: &'static str, takes: Takes, answered: Answered) -> CloudVariable {
     CloudVariable { name, takes, answered }
+}
+
+impl Answered {
+    /// Returns the answer of a device whose owner has the VPN on, or off.
+    #[must_use]
+    pub fn on_device(self, has_vpn: bool) -> Self {
+        match self {
+            IfVpn(on, _) if has_vpn => Yes(on),
+            IfVpn(_, off) => Always("false", off),
+            Yes(_) | Always(..) | No(_) => self,
+        }
+    }
 }
 
 impl CloudVariable {
@@ -223,6 +245,12 @@ mod tests {
                     Yes(words) => ("yes".to_owned(), words),
                     Always(value, words) => (format!("as if `{value}`"), words),
                     No(words) => ("no".to_owned(), words),
+                    IfVpn(on, off) => {
+                        return format!(
+                            "| `{}` | yes; as if `false` with the VPN off | {on}; {off} |",
+                            row.name
+                        );
+                    }
                 };
                 format!("| `{}` | {here} | {words} |", row.name)
             })

@@ -1,5 +1,6 @@
 //! What a device is and how loaded it is, as a balena API shows it. A field is absent if the kernel does not report it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// What the device is.
@@ -15,6 +16,23 @@ pub struct Hardware {
     pub macs: Vec<String>,
     /// Whether its power supply has been too weak since the boot.
     pub is_undervolted: Option<bool>,
+    /// How the cloud asks the supervisor API through its VPN. `None`: not at all.
+    pub supervisor: Option<ReportedAccess>,
+}
+
+/// What the cloud needs to ask the supervisor API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReportedAccess {
+    pub port: u16,
+    /// Secret.
+    pub key: String,
+}
+
+/// Without the key.
+impl fmt::Debug for ReportedAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReportedAccess").field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 /// How loaded the device is: what balena calls its hardware metrics.

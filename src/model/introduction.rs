@@ -76,6 +76,8 @@ pub struct DeviceFacts {
     pub os_version: String,
     /// The port of the supervisor API. `None`: the owner does not allow it.
     pub supervisor_port: Option<u16>,
+    /// Whether the cloud may ask the supervisor API through its VPN.
+    pub has_vpn: bool,
     /// The URL of the cloud's API, and the device's key for it. `None`: no cloud, or the owner does not allow it.
     pub cloud: Option<(String, String)>,
 }

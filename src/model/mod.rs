@@ -50,6 +50,7 @@ mod succession;
 mod tags;
 mod target;
 pub mod text;
+mod vpn;
 mod window;
 mod zone;
 
@@ -69,7 +70,7 @@ pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
 pub use facts::{Clock, Facts, FileLock, HeldPort, ImageSize, WindowState, runs};
 pub use fleet_ref::{FLEET_ACCEPTS, FleetRef};
 pub use forecast::{Forecast, ForeseenStage};
-pub use hardware::{Hardware, Load};
+pub use hardware::{Hardware, Load, ReportedAccess};
 pub use healthcheck::{Healthcheck, Probe};
 pub use history::{Happening, History, What};
 pub use host_error::{LockError, MountError, RangeTaken};
@@ -115,5 +116,6 @@ pub use tags::{
     is_tag_value, parse_tags,
 };
 pub use target::{Delivered, LeftAlone, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};
+pub use vpn::{VpnAddresses, VpnOffer, VpnServer, VpnState, VpnTrouble, VpnWanted};
 pub use window::{BadWindow, Window};
 pub use zone::is_zone;

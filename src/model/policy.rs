@@ -108,6 +108,8 @@ pub struct Policy {
     pub engine_socket: String,
     /// Limits for their size.
     pub limits: ReleaseLimits,
+    /// Whether the owner has turned on the VPN of the cloud. No preset does.
+    pub has_vpn: bool,
 }
 
 /// What a balena device allows.
@@ -161,7 +163,8 @@ impl Policy {
     #[must_use]
     pub fn strict() -> Self {
         let engine_socket = "/var/run/docker.sock".to_owned();
-        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket, limits: ReleaseLimits::default() }
+        let limits = ReleaseLimits::default();
+        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket, limits, has_vpn: false }
     }
 
     /// Returns `true` if releases may use it.

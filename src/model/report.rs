@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{
     AppId, Attempted, Commit, ContainerId, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt,
-    Happening, Health, History, Hold, Lease, Ledger, LogCounts, LogState, Reason, ServiceName, Waiting, What,
+    Happening, Health, History, Hold, Lease, Ledger, LogCounts, LogState, Reason, ServiceName, VpnState,
+    Waiting, What,
 };
 
 /// The current state of the device.
@@ -204,6 +205,8 @@ pub struct CloudReport {
     pub report_error: Option<String>,
     /// The move to another cloud that this one ordered.
     pub moving: Option<MoveReport>,
+    /// How the tunnel to its VPN is.
+    pub vpn: VpnState,
     /// Whether the cloud wants logs now. Only our own fleet server says it; `None`: it has not answered yet.
     pub wants_logs: Option<bool>,
     /// Whether logs are uploaded, and why not.

@@ -25,6 +25,8 @@ pub struct Target {
     pub has_instant_updates: bool,
     /// Whether the cloud takes metrics of the device (`SUPERVISOR_HARDWARE_METRICS`, docs/dev/protocol.md, "Reports: fields").
     pub has_metrics: bool,
+    /// Whether the cloud wants the device in its VPN (`SUPERVISOR_VPN_CONTROL`), if the device's owner does.
+    pub has_vpn: bool,
     /// Whether the cloud orders the device to move to another cloud.
     pub moves_to: Option<MoveOrder>,
     /// What became of each configuration variable of the cloud.

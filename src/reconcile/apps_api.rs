@@ -203,14 +203,14 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
     }
 
-    /// Returns what the supervisor API knows. Empty while no service that asks for it has a key.
+    /// Returns what the supervisor API knows. Empty while no service that asks for it has a key, and the cloud cannot ask.
     pub(super) fn api_view(&self) -> ApiView {
-        let (asking, mut view) = (self.asking(), ApiView::default());
-        if asking.is_empty() {
-            return view;
-        }
+        let (mut asking, mut view) = (self.asking(), ApiView::default());
         let api = self.apps_api();
         if api.device.supervisor_port.is_none() {
+            asking.clear();
+        }
+        if asking.is_empty() && !api.device.has_vpn {
             return view;
         }
         let mut seen = BTreeSet::new();
@@ -223,7 +223,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 view.clients.push(ApiClient { app, service, key });
             }
         }
-        if !view.clients.is_empty() {
+        if !view.clients.is_empty() || api.device.has_vpn {
             view.containers = self.observed.services.iter().map(container).collect();
         }
         view

@@ -166,6 +166,7 @@ fn target(number: u8) -> Target {
         has_logs: true,
         has_instant_updates: true,
         has_metrics: true,
+        has_vpn: true,
         moves_to: None,
         variables: Vec::new(),
         left_alone: Vec::new(),

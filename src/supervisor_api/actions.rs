@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{Answer, ApiClient, AppId, Delivered, OfService, Order, Power, Purge, Release, TargetApp};
+use crate::model::{Answer, AppId, Delivered, OfService, Order, Power, Purge, Release, TargetApp};
 
 use super::Supervisor;
 use super::answers::{document, failed, failed_v1, not_followed, text};
+use super::caller::Caller;
 use super::request::Parameters;
 use super::rows::{Change, Verb};
 
@@ -20,12 +21,12 @@ pub(super) const SINGLE_ONLY: &str = "Some v1 endpoints are only allowed on sing
 const NO_SERVICE: &str = "Service not found, a container must exist for this endpoint to work";
 const NO_PARAMETER: &str = "This endpoint requires one of imageId or serviceName";
 
-/// A service that orders something.
+/// A service, or the cloud, that orders something.
 pub(super) struct Acting<'a> {
     pub(super) supervisor: &'a Supervisor,
     /// Takes services whose containers are to be created again soon.
     pub(super) restarts: &'a mpsc::Sender<OfService>,
-    pub(super) client: ApiClient,
+    pub(super) caller: Caller,
     pub(super) parameters: &'a Parameters,
 }
 
@@ -81,13 +82,15 @@ impl Acting<'_> {
         done.unwrap_or_else(|refusal| *refusal)
     }
 
-    /// Returns the app with this number, if the service may act on it, and whether it is in the target.
+    /// Returns the app with this number, if it is in the target and the caller may act on it.
     fn app(&self, number: u64) -> Result<Option<AppId>, Box<Response>> {
         let report = self.supervisor.report.borrow();
         let found = find_app(report.delivered.as_ref(), number).map(|(id, _)| id.clone());
         // The number of an app that is refused is not in the target.
-        let is_own = found.as_ref() == Some(&self.client.app);
-        if is_own || self.supervisor.allowed.other_apps { Ok(found) } else { Err(Box::new(out_of_scope())) }
+        let allowed = self.supervisor.allowed;
+        let is_reached = self.caller.may_reach_all(allowed)
+            || found.as_ref().is_some_and(|app| self.caller.may_reach(app, allowed));
+        if is_reached { Ok(found) } else { Err(Box::new(out_of_scope())) }
     }
 
     /// Hands an order to the reconciler and waits for its answer.
@@ -114,11 +117,15 @@ impl Acting<'_> {
     /// Changes the key of the service. Its container is created again with the new one, but not before the answer has
     /// arrived there.
     async fn new_key(&self) -> Result<Response, Box<Response>> {
+        let Some((app, service)) = self.caller.service() else {
+            let why = "not supported: the key of the cloud comes from the device's key, and changes with it";
+            return Err(Box::new(failed(StatusCode::NOT_IMPLEMENTED, why)));
+        };
         let no_random =
             || failed(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again");
         let key = (self.supervisor.new_key)().ok_or_else(no_random)?;
         let secret = key.secret.clone();
-        let (app, service) = (self.client.app.clone(), self.client.service.clone());
+        let (app, service) = (app.clone(), service.clone());
         let of = OfService { app: Some(app.to_string()), service: service.to_string() };
         self.follow(Order::NewKey { app, service, key }).await?;
         // If too many are restarted at the moment, it is created again before its next start.
@@ -126,11 +133,12 @@ impl Acting<'_> {
         Ok(text(StatusCode::OK, &secret))
     }
 
-    /// Asks the cloud at once. `force` lets the releases of the service's own app pass locks and windows.
+    /// Asks the cloud at once. `force` lets the releases of the service's own app, or for the cloud of all apps, pass locks and
+    /// windows.
     async fn update(&self) -> Result<Response, Box<Response>> {
         if self.parameters.is_forced() {
             // There may be no release that could be forced, which is not an error here.
-            _ = self.order(Order::Force { app: Some(self.client.app.to_string()) }).await;
+            _ = self.order(Order::Force { app: self.caller.app().map(ToString::to_string) }).await;
         }
         let Some(poll_now) =
             self.supervisor.poll_now.as_ref().filter(|_| self.parameters.is_forced() || self.may_poll())
@@ -178,9 +186,16 @@ impl Acting<'_> {
         self.remove_volumes(app, false).await
     }
 
-    /// Removes volumes that no known release of the service's own app has and no container mounts.
+    /// Removes volumes that no known release of the service's own app has and no container mounts; for the cloud, of any app.
     async fn clean_up(&self) -> Result<Response, Box<Response>> {
-        self.remove_volumes(self.client.app.clone(), true).await
+        let apps = match self.caller.app() {
+            Some(app) => vec![app.clone()],
+            None => self.supervisor.report.borrow().apps.keys().cloned().collect(),
+        };
+        for app in apps {
+            self.remove_volumes(app, true).await?;
+        }
+        Ok(text(StatusCode::OK, "OK"))
     }
 
     async fn remove_volumes(&self, app: AppId, is_of_unused: bool) -> Result<Response, Box<Response>> {

@@ -1,6 +1,6 @@
-//! Listens at each door while a service needs it.
+//! Listens at each entrance while it is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::listen::{self, Admission, Limits, Listener};
-use crate::model::{Door, OfService, Order};
+use crate::listen::{self, Admission, Limits};
+use crate::model::{OfService, Order};
 
 use super::Supervisor;
+use super::entrance::{Entrance, wanted};
 use super::request::LARGEST_BODY;
 use super::serve::router;
 
@@ -43,33 +44,26 @@ const TO_READ: Duration = Duration::from_secs(2);
 /// Serves the API until `stop` is cancelled, or no more news can come. Waits without waking up while nothing changes and
 /// every door is open.
 pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
-    let mut view = supervisor.view.clone();
-    let (mut open, mut servers) = (BTreeMap::<Door, CancellationToken>::new(), JoinSet::new());
+    let (mut view, mut vpn) = (supervisor.view.clone(), supervisor.cloud.state.clone());
+    let (mut open, mut servers) = (BTreeMap::<Entrance, CancellationToken>::new(), JoinSet::new());
     let (restarts, mut outdated) = mpsc::channel(8);
     let mut restarting = JoinSet::new();
-    let (mut failed, mut again) = (BTreeMap::<Door, String>::new(), SOON);
+    let (mut failed, mut again) = (BTreeMap::<Entrance, String>::new(), SOON);
     loop {
-        let wanted = view.borrow_and_update().doors.clone();
-        open.retain(|door, serving| {
-            let is_wanted = wanted.contains(door);
-            if !is_wanted {
-                info!(address = %door.address, "the supervisor API is closed");
-                serving.cancel();
-            }
-            is_wanted
-        });
-        failed.retain(|door, _| wanted.contains(door));
-        for door in wanted {
-            if open.contains_key(&door) {
+        let wanted = wanted(&supervisor, &view.borrow_and_update(), &vpn.borrow_and_update());
+        close(&mut open, &wanted);
+        failed.retain(|entrance, _| wanted.contains(entrance));
+        for entrance in wanted {
+            if open.contains_key(&entrance) {
                 continue;
             }
-            let at = SocketAddr::new(door.address, supervisor.port);
-            match Listener::tcp(at) {
+            let at = SocketAddr::new(entrance.door.address, supervisor.port);
+            match entrance.listen(supervisor.port) {
                 Ok(listener) => {
                     info!(%at, "the supervisor API is open");
-                    failed.remove(&door);
+                    failed.remove(&entrance);
                     let serving = stop.child_token();
-                    let routes = router(supervisor.clone(), restarts.clone(), &door);
+                    let routes = router(supervisor.clone(), restarts.clone(), &entrance);
                     servers.spawn(listen::serve(
                         listener,
                         routes,
@@ -78,9 +72,9 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
                         serving.clone(),
                         "supervisor API",
                     ));
-                    open.insert(door, serving);
+                    open.insert(entrance, serving);
                 }
-                Err(error) => note_failure(&mut failed, door, at, &error.to_string()),
+                Err(error) => note_failure(&mut failed, entrance, at, &error.to_string()),
             }
         }
         again = if failed.is_empty() { SOON } else { (again * 2).min(LATER) };
@@ -88,6 +82,9 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => break,
             changed = view.changed() => if changed.is_err() {
+                break;
+            },
+            changed = vpn.changed() => if changed.is_err() {
                 break;
             },
             Some(service) = outdated.recv() => {
@@ -102,6 +99,18 @@ pub async fn run(supervisor: Supervisor, stop: CancellationToken) {
     while servers.join_next().await.is_some() {}
 }
 
+/// Stops listening where it is not wanted any more.
+fn close(open: &mut BTreeMap<Entrance, CancellationToken>, wanted: &BTreeSet<Entrance>) {
+    open.retain(|entrance, serving| {
+        let is_wanted = wanted.contains(entrance);
+        if !is_wanted {
+            info!(address = %entrance.door.address, "the supervisor API is closed");
+            serving.cancel();
+        }
+        is_wanted
+    });
+}
+
 /// Restarts a service whose container has a key that is no longer good, once the service has had the time to read the new
 /// one. A lock or a hold may forbid it; then the container is created again before its next start.
 async fn restart_later(supervisor: Supervisor, service: OfService) {
@@ -113,8 +122,8 @@ async fn restart_later(supervisor: Supervisor, service: OfService) {
 }
 
 /// Logs once why a door cannot be opened.
-fn note_failure(failed: &mut BTreeMap<Door, String>, door: Door, at: SocketAddr, error: &str) {
-    if failed.get(&door).is_some_and(|known| known == error) {
+fn note_failure(failed: &mut BTreeMap<Entrance, String>, entrance: Entrance, at: SocketAddr, error: &str) {
+    if failed.get(&entrance).is_some_and(|known| known == error) {
         debug!(%at, error, "the supervisor API still cannot listen");
         return;
     }
@@ -123,5 +132,5 @@ fn note_failure(failed: &mut BTreeMap<Door, String>, door: Door, at: SocketAddr,
         error,
         "the supervisor API cannot listen here; if another program has the port, set supervisor_api.port; trying again"
     );
-    failed.insert(door, error.to_owned());
+    failed.insert(entrance, error.to_owned());
 }

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 
-use crate::model::{ApiClient, ApiView};
+use crate::model::{ApiClient, ApiKey, ApiView};
 
 /// Returns the key of a request: that of its query, or else of its header `Authorization`.
 pub(super) fn key<'a>(query: Option<&'a str>, headers: &'a HeaderMap) -> Option<&'a str> {
@@ -18,6 +18,11 @@ pub(super) fn key<'a>(query: Option<&'a str>, headers: &'a HeaderMap) -> Option<
 /// Returns the service that has this key.
 pub(super) fn client<'a>(view: &'a ApiView, key: &str) -> Option<&'a ApiClient> {
     view.clients.iter().find(|client| is_same(&client.key.secret, key))
+}
+
+/// Returns whether this is the key that the cloud was told.
+pub(super) fn is_of_cloud(known: &Option<ApiKey>, given: &str) -> bool {
+    known.as_ref().is_some_and(|known| is_same(&known.secret, given))
 }
 
 /// Compares two keys in constant time, for keys of one length.

@@ -2,14 +2,18 @@
 //!
 //! It listens only where containers connect: at the host's address on each network with a service that asks for it, and on
 //! loopback for services that have the network of the host. A client is known by its key, and by the range of its address.
-//! A service acts on its own app; what it may do beyond that is the owner's choice.
+//! A service acts on its own app; what it may do beyond that is the owner's choice. While the VPN of the cloud is
+//! connected, it listens at the address of the tunnel as well, for the server of the VPN with the key of the cloud, and only
+//! for them.
 //!
 //! The room reads channels and passes orders to the reconciler, as the control socket does. It touches neither engine nor
 //! store.
 
 mod actions;
 mod answers;
+mod caller;
 mod doors;
+mod entrance;
 mod journal;
 mod keys;
 mod pace;
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::model::{Answer, ApiKey, ApiView, Order, Report};
+use crate::model::{Answer, ApiKey, ApiView, Order, Report, VpnState};
 
 use pace::Paces;
 
@@ -46,6 +50,7 @@ pub struct Supervisor {
     /// To the task that talks to the cloud. `None` if no cloud is configured.
     pub tags: Option<mpsc::Sender<TagRequest>>,
     pub journal: OpenJournal,
+    pub cloud: CloudAccess,
     /// What the owner lets services do beyond their own app.
     pub allowed: Allowed,
     pub port: u16,
@@ -59,6 +64,18 @@ pub struct Supervisor {
     paces: Arc<Paces>,
     /// Places for readers of the journal.
     journals: journal::Seats,
+}
+
+/// How the cloud asks, through its VPN.
+#[derive(Debug, Clone)]
+pub struct CloudAccess {
+    pub state: watch::Receiver<VpnState>,
+    /// The key that the cloud was told. `None`: none yet.
+    pub key: watch::Receiver<Option<ApiKey>>,
+    /// The network interface of the tunnel.
+    pub device: String,
+    /// Whether services may ask at all: `policy.supervisor_api`.
+    pub is_for_services: bool,
 }
 
 /// What the owner lets services do beyond their own app.
@@ -83,6 +100,7 @@ pub struct Wires {
     pub poll_now: Option<Arc<Notify>>,
     pub tags: Option<mpsc::Sender<TagRequest>>,
     pub journal: OpenJournal,
+    pub cloud: CloudAccess,
 }
 
 impl Supervisor {
@@ -95,7 +113,7 @@ impl Supervisor {
         time_in: fn(Duration) -> String,
         new_key: fn() -> Option<ApiKey>,
     ) -> Self {
-        let Wires { view, report, orders, poll_now, tags, journal } = wires;
+        let Wires { view, report, orders, poll_now, tags, journal, cloud } = wires;
         let version = env!("CARGO_PKG_VERSION");
         let paces = Arc::default();
         Self {
@@ -105,6 +123,7 @@ impl Supervisor {
             poll_now,
             tags,
             journal,
+            cloud,
             allowed,
             port,
             version,

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::model::{ApiClient, ApiView, AppId, ServiceName};
+use crate::model::{ApiView, AppId, ServiceName};
+
+use super::caller::Caller;
 
 /// Requests of a service in progress at a time.
 const AT_ONCE: usize = 4;
@@ -22,9 +24,9 @@ struct Rate {
     every: Duration,
 }
 
-/// How often each service has asked lately.
+/// How often each service has asked lately, and the cloud, which is none.
 #[derive(Debug, Default)]
-pub(super) struct Paces(Mutex<BTreeMap<(AppId, ServiceName), Pace>>);
+pub(super) struct Paces(Mutex<BTreeMap<Option<(AppId, ServiceName)>, Pace>>);
 
 #[derive(Debug)]
 struct Pace {
@@ -67,19 +69,21 @@ impl Paces {
     pub(super) fn take(
         &self,
         view: &ApiView,
-        client: &ApiClient,
+        caller: &Caller,
         is_change: bool,
     ) -> Result<OwnedSemaphorePermit, TooMuch> {
         let now = Instant::now();
         let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = |(app, service): &(AppId, ServiceName)| {
-            view.clients.iter().any(|c| c.app == *app && c.service == *service)
+        let is_known = |of: &Option<(AppId, ServiceName)>| match of {
+            Some((app, service)) => view.clients.iter().any(|c| c.app == *app && c.service == *service),
+            None => true,
         };
-        if paces.len() > view.clients.len() {
+        if paces.len() > view.clients.len() + 1 {
             paces.retain(|key, _| is_known(key));
         }
         let fresh = || Pace { places: Arc::new(Semaphore::new(AT_ONCE)), requests: now, changes: now };
-        let pace = paces.entry((client.app.clone(), client.service.clone())).or_insert_with(fresh);
+        let of = caller.service().map(|(app, service)| (app.clone(), service.clone()));
+        let pace = paces.entry(of).or_insert_with(fresh);
         let place = Arc::clone(&pace.places).try_acquire_owned().map_err(|_| TooMuch::AtOnce)?;
         count(&mut pace.requests, now, REQUESTS).map_err(TooMuch::Requests)?;
         if is_change {

@@ -54,6 +54,8 @@ pub(super) enum Show {
     Version,
     Containers,
     DeviceName,
+    /// The VPN of the cloud.
+    Vpn,
 }
 
 /// A row that changes something, or asks the cloud.
@@ -107,6 +109,7 @@ impl Row {
             ("GET", ["v2", "version"]) => Keyed::Show(Show::Version),
             ("GET", ["v2", "containerId"]) => Keyed::Show(Show::Containers),
             ("GET", ["v2", "device", "name"]) => Keyed::Show(Show::DeviceName),
+            ("GET", ["v2", "device", "vpn"]) => Keyed::Show(Show::Vpn),
             ("GET", ["v2", "device", "tags"]) => Keyed::Tags,
             ("PATCH", ["v2", "device", "tags"]) => Keyed::SetTags,
             ("POST", ["v2", "journal-logs"]) => Keyed::Journal,
@@ -136,7 +139,6 @@ fn missing(method: &str, parts: &[&str]) -> Option<&'static str> {
         ("GET" | "PATCH", ["v1", "device", "host-config"]) => {
             "the agent does not change the host's name or its proxy; its owner does"
         }
-        ("GET", ["v2", "device", "vpn"]) => "this device has no VPN of the cloud",
         ("GET" | "POST", ["v2", "local", _]) => "this device has no local mode",
         _ => return None,
     })

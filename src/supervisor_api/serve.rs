@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
 use crate::listen::{Network, Rank, Visit};
-use crate::model::{Door, OfService};
+use crate::model::OfService;
 
 use super::Supervisor;
 use super::actions::Acting;
 use super::answers::{failed, text};
+use super::caller::Caller;
+use super::entrance::Entrance;
 use super::journal;
 use super::keys;
 use super::request::Parameters;
@@ -31,12 +33,19 @@ struct Seat {
     supervisor: Supervisor,
     restarts: mpsc::Sender<OfService>,
     peers: Arc<[Network]>,
+    /// Whether the cloud asks here, and no service.
+    is_of_cloud: bool,
 }
 
 /// The routes of a door. `restarts` takes services whose containers are to be created again.
-pub(super) fn router(supervisor: Supervisor, restarts: mpsc::Sender<OfService>, door: &Door) -> Router {
-    let peers = door.peers.iter().filter_map(|range| range.parse().ok()).collect();
-    Router::new().fallback(answer).with_state(Seat { supervisor, restarts, peers })
+pub(super) fn router(
+    supervisor: Supervisor,
+    restarts: mpsc::Sender<OfService>,
+    entrance: &Entrance,
+) -> Router {
+    let is_of_cloud = entrance.device.is_some();
+    let peers = entrance.door.peers.iter().filter_map(|range| range.parse().ok()).collect();
+    Router::new().fallback(answer).with_state(Seat { supervisor, restarts, peers, is_of_cloud })
 }
 
 async fn answer(State(seat): State<Seat>, request: Request) -> Response {
@@ -51,7 +60,7 @@ async fn answer(State(seat): State<Seat>, request: Request) -> Response {
 
 /// Returns the response; `Err` if the request is refused before it is understood.
 async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response>> {
-    let Seat { supervisor, restarts, peers } = seat;
+    let Seat { supervisor, restarts, peers, is_of_cloud } = seat;
     let (head, body) = request.into_parts();
     let unauthorized = || Box::new(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
     let visit = head.extensions.get::<Visit>().ok_or_else(unauthorized)?;
@@ -65,16 +74,19 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
         Some(Row::Keyed(row)) => Some(row),
         None => None,
     };
-    let client = keys::key(head.uri.query(), &head.headers).and_then(|key| {
-        let view = supervisor.view.borrow();
-        keys::client(&view, key).cloned()
-    });
-    let client = client.ok_or_else(unauthorized)?;
+    // The key of the cloud is good at the VPN only, and that of a service not there.
+    let key = keys::key(head.uri.query(), &head.headers).ok_or_else(unauthorized)?;
+    let caller = if is_of_cloud {
+        keys::is_of_cloud(&supervisor.cloud.key.borrow(), key).then_some(Caller::Cloud)
+    } else {
+        keys::client(&supervisor.view.borrow(), key).cloned().map(Caller::Service)
+    };
+    let caller = caller.ok_or_else(unauthorized)?;
     let Some(row) = row else {
         let asked: String = format!("Cannot {} {}", head.method, head.uri.path()).chars().take(200).collect();
         return Err(Box::new(text(StatusCode::NOT_FOUND, &asked)));
     };
-    let taken = supervisor.paces.take(&supervisor.view.borrow(), &client, row.is_change());
+    let taken = supervisor.paces.take(&supervisor.view.borrow(), &caller, row.is_change());
     let place = taken.map_err(|much| {
         let why = failed(StatusCode::TOO_MANY_REQUESTS, &much.to_string());
         Box::new(([(header::RETRY_AFTER, much.seconds())], why).into_response())
@@ -94,12 +106,12 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
         Keyed::Journal => journal::read(&supervisor, &parameters, (&client, place)).await,
         Keyed::Change(change) => {
             let acting =
-                Acting { supervisor: &supervisor, restarts: &restarts, client, parameters: &parameters };
+                Acting { supervisor: &supervisor, restarts: &restarts, caller, parameters: &parameters };
             acting.act(change).await
         }
         Keyed::Show(show) => {
             let (report, view) = (supervisor.report.borrow().clone(), supervisor.view.borrow().clone());
-            let shown = Shown { supervisor: &supervisor, report: &report, view: &view, client: &client };
+            let shown = Shown { supervisor: &supervisor, report: &report, view: &view, caller: &caller };
             shown.show(show, &parameters)
         }
     })

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    ApiClient, ApiContainer, ApiView, AppId, AppReport, ContainerState, Release, Report, ServiceReport,
-    ServiceStatus, TargetApp, UpdateStatus,
+    ApiContainer, ApiView, AppId, AppReport, ContainerState, Release, Report, ServiceReport, ServiceStatus,
+    TargetApp, UpdateStatus, VpnState,
 };
 
 use super::Supervisor;
 use super::actions::{NO_APP, SINGLE_ONLY, find_app, out_of_scope};
 use super::answers::{document, failed, success, text};
+use super::caller::Caller;
 use super::request::Parameters;
 use super::rows::Show;
 
@@ -21,7 +22,7 @@ pub(super) struct Shown<'a> {
     pub(super) supervisor: &'a Supervisor,
     pub(super) report: &'a Report,
     pub(super) view: &'a ApiView,
-    pub(super) client: &'a ApiClient,
+    pub(super) caller: &'a Caller,
 }
 
 impl<'a> Shown<'a> {
@@ -35,6 +36,7 @@ impl<'a> Shown<'a> {
             Show::Status => success(self.status()),
             Show::Version => success(json!({ "version": self.supervisor.version })),
             Show::Containers => self.containers(parameters),
+            Show::Vpn => success(json!({ "vpn": self.vpn() })),
             Show::DeviceName => {
                 let name =
                     self.report.delivered.as_ref().map(|delivered| delivered.target.device_name.as_str());
@@ -44,10 +46,26 @@ impl<'a> Shown<'a> {
     }
 
     fn may_see(&self, app: &AppId) -> bool {
-        self.client.app == *app || self.supervisor.allowed.other_apps
+        self.caller.may_reach(app, self.supervisor.allowed)
     }
 
-    /// The apps that the service may see.
+    fn may_see_all(&self) -> bool {
+        self.caller.may_reach_all(self.supervisor.allowed)
+    }
+
+    /// The app of a service, and for the cloud the first one.
+    fn own_app(&self) -> Option<&'a AppReport> {
+        let all = &self.report.apps;
+        self.caller.app().map_or_else(|| all.values().next(), |app| all.get(app))
+    }
+
+    fn vpn(&self) -> Value {
+        let state = self.supervisor.cloud.state.borrow();
+        let is_enabled = !matches!(*state, VpnState::Off | VpnState::TurnedOff);
+        json!({ "enabled": is_enabled, "connected": state.is_connected() })
+    }
+
+    /// The apps that the caller may see.
     fn visible(&self) -> impl Iterator<Item = (&'a AppId, &'a AppReport)> {
         self.report.apps.iter().filter(|(id, _)| self.may_see(id))
     }
@@ -83,7 +101,7 @@ impl<'a> Shown<'a> {
     }
 
     fn device(&self) -> Value {
-        let app = self.report.apps.get(&self.client.app);
+        let app = self.own_app();
         let update = app.and_then(|app| app.update.get(app.target.as_ref()?)).copied();
         let is_done = app.is_some_and(|app| app.target == app.current);
         let mut fields = Map::from_iter([
@@ -115,7 +133,7 @@ impl<'a> Shown<'a> {
     /// The only service of an app.
     fn single(&self, number: u64) -> Response {
         let Some((id, release)) = find_app(self.report.delivered.as_ref(), number) else {
-            let is_open = self.supervisor.allowed.other_apps;
+            let is_open = self.may_see_all();
             return if is_open { text(StatusCode::BAD_REQUEST, NO_APP) } else { out_of_scope() };
         };
         if !self.may_see(id) {
@@ -175,7 +193,7 @@ impl<'a> Shown<'a> {
         let found = find_app(self.report.delivered.as_ref(), number);
         let found = found.filter(|(id, _)| self.may_see(id));
         let Some((id, app)) = found.and_then(|(id, _)| Some((id, self.report.apps.get(id)?))) else {
-            if !self.supervisor.allowed.other_apps {
+            if !self.may_see_all() {
                 return out_of_scope();
             }
             return failed(StatusCode::CONFLICT, &format!("Application with id {number} not found"));
@@ -225,7 +243,7 @@ impl<'a> Shown<'a> {
                 }));
             }
         }
-        let own = self.report.apps.get(&self.client.app);
+        let own = self.own_app();
         json!({
             "appState": if is_applied { "applied" } else { "applying" },
             "overallDownloadProgress": self.report.download().map(|progress| progress.percent),

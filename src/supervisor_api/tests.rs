@@ -15,7 +15,7 @@ use super::*;
 use crate::model::{
     ApiClient, ApiContainer, App, AppId, AppReport, Commit, ContainerId, ContainerState, Delivered,
     DeviceTag, Door, Health, ImageRef, Release, ServiceName, ServiceReport, ServiceSpec, ServiceStatus,
-    SpecHash, Target, TargetApp, TrialSpec, UpdateStatus, WantedApp,
+    SpecHash, Target, TargetApp, TrialSpec, UpdateStatus, VpnAddresses, VpnTrouble, WantedApp,
 };
 
 const ALL: Allowed = Allowed { reboot: true, other_apps: true, tags: true, journal: true };
@@ -31,6 +31,8 @@ struct Lab {
     report: watch::Sender<Report>,
     orders: Arc<Mutex<Vec<Order>>>,
     poll_now: Arc<Notify>,
+    vpn: watch::Sender<VpnState>,
+    cloud_key: watch::Sender<Option<ApiKey>>,
     stop: CancellationToken,
 }
 
@@ -103,6 +105,7 @@ fn report() -> Report {
         has_logs: false,
         has_instant_updates: true,
         has_metrics: true,
+        has_vpn: true,
         moves_to: None,
         variables: Vec::new(),
         left_alone: Vec::new(),
@@ -155,12 +158,20 @@ impl Lab {
         let (view, report) = (watch::Sender::new(view(&[door])), watch::Sender::new(report()));
         let (orders, poll_now, stop) = (Arc::default(), Arc::new(Notify::new()), CancellationToken::new());
         let (tags, mut tags_asked) = mpsc::channel(8);
+        let key = ApiKey { id: "cloud".into(), secret: "key-cloud".into() };
+        let (vpn, cloud_key) = (watch::Sender::new(VpnState::Off), watch::Sender::new(Some(key)));
         let wires = Wires {
             view: view.subscribe(),
             report: report.subscribe(),
             orders: sender,
             poll_now: Some(Arc::clone(&poll_now)),
             tags: Some(tags),
+            cloud: CloudAccess {
+                state: vpn.subscribe(),
+                key: cloud_key.subscribe(),
+                device: "lo".to_owned(),
+                is_for_services: true,
+            },
             journal: |arguments| {
                 async move { Ok(stream::iter([arguments.join(" ").into_bytes(), b"\n".to_vec()]).boxed()) }
                     .boxed()
@@ -193,7 +204,7 @@ impl Lab {
                 _ = answer.send(answered);
             }
         });
-        Self { port, view, report, orders, poll_now, stop }
+        Self { port, view, report, orders, poll_now, vpn, cloud_key, stop }
     }
 
     async fn connect(&self, address: &str) -> TcpStream {
@@ -222,7 +233,22 @@ impl Lab {
     }
 
     async fn send(&self, text: &str) -> (u16, String, String) {
-        let mut stream = self.connect("127.0.0.1").await;
+        self.send_to("127.0.0.1", text).await
+    }
+
+    /// Asks at the address of the VPN.
+    async fn ask_at_vpn(&self, key: &str, request: &str, body: &str) -> (u16, String) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let length = body.len();
+        let text = format!(
+            "{method} {path}?apikey={key} HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let (status, _, body) = self.send_to("127.0.0.2", &text).await;
+        (status, body)
+    }
+
+    async fn send_to(&self, address: &str, text: &str) -> (u16, String, String) {
+        let mut stream = self.connect(address).await;
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
@@ -508,4 +534,85 @@ async fn the_api_follows_a_gateway_that_changes() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it still listens at the address before");
+}
+
+fn tunnel(peer: [u8; 4]) -> VpnState {
+    VpnState::Connected(VpnAddresses { own: [127, 0, 0, 2].into(), peer: peer.into() })
+}
+
+#[tokio::test]
+async fn the_cloud_asks_at_the_vpn_and_all_apps_are_its_own() {
+    let lab = Lab::new(OWN, Answers::new()).await;
+    assert!(
+        TcpStream::connect(("127.0.0.2", lab.port)).await.is_err(),
+        "without a tunnel nothing listens there"
+    );
+    lab.vpn.send_replace(tunnel([127, 0, 0, 1]));
+    for (request, body, status, expected, verbs) in [
+        ("GET /ping", "", 200, "OK", &[][..]),
+        ("POST /v1/update", r#"{"force": true}"#, 204, "", &["force"]),
+        ("POST /v1/restart", r#"{"appId": 8}"#, 200, "OK", &["restart"]),
+        ("POST /v1/purge", r#"{"appId": 7}"#, 200, r#"{"Data":"OK","Error":""}"#, &["purge"]),
+        ("POST /v2/applications/8/restart-service", r#"{"serviceName": "solo"}"#, 200, "OK", &["restart"]),
+        ("GET /v2/cleanup-volumes", "", 200, "OK", &["purge", "purge"]),
+        ("POST /v1/reboot", "", 403, "the owner of this device does not let apps reboot it", &[]),
+        ("POST /v1/regenerate-api-key", "", 501, "comes from the device's key", &[]),
+        ("POST /v1/blink", "", 501, "no light", &[]),
+        (
+            "GET /v2/device/vpn",
+            "",
+            200,
+            r#"{"status":"success","vpn":{"connected":true,"enabled":true}}"#,
+            &[],
+        ),
+        ("GET /v2/applications/state", "", 200, r#""app8":{"#, &[]),
+        ("GET /v1/device", "", 200, r#""status":"Idle""#, &[]),
+        ("POST /v2/applications/9/restart", "", 404, "App not found", &[]),
+    ] {
+        let (answered, text) = lab.ask_at_vpn("key-cloud", request, body).await;
+        assert_eq!(answered, status, "{request}: {text}");
+        assert!(text.contains(expected), "{request}: {text}");
+        assert_eq!(lab.verbs(), verbs, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn each_key_is_good_at_its_own_door_only() {
+    let lab = Lab::new(ALL, Answers::new()).await;
+    lab.vpn.send_replace(tunnel([127, 0, 0, 1]));
+    for key in ["", "key-web", "key-clou", "key-cloud2"] {
+        assert_eq!(lab.ask_at_vpn(key, "POST /v1/update", "").await.0, 401, "{key}");
+    }
+    assert_eq!(
+        lab.ask("cloud", "POST /v1/update", "").await.0,
+        401,
+        "a service has no use for the cloud's key"
+    );
+    let changed = ApiKey { id: "cloud".into(), secret: "key-new".into() };
+    lab.cloud_key.send_replace(Some(changed));
+    assert_eq!(lab.ask_at_vpn("key-cloud", "POST /v1/update", "").await.0, 401);
+    assert_eq!(lab.ask_at_vpn("key-new", "POST /v1/update", "").await.0, 204);
+    lab.cloud_key.send_replace(None);
+    assert_eq!(lab.ask_at_vpn("", "POST /v1/update", "").await.0, 401);
+    assert_eq!(lab.verbs(), [""; 0]);
+}
+
+#[tokio::test]
+async fn only_the_server_of_the_vpn_is_answered_and_only_while_there_is_a_tunnel() {
+    let lab = Lab::new(ALL, Answers::new()).await;
+    lab.vpn.send_replace(tunnel([127, 0, 0, 9]));
+    assert_eq!(lab.ask_at_vpn("key-cloud", "GET /ping", "").await.0, 401, "another address asks");
+    lab.vpn.send_replace(tunnel([127, 0, 0, 1]));
+    while lab.ask_at_vpn("key-cloud", "GET /ping", "").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lab.vpn.send_replace(VpnState::Down(VpnTrouble::NotRunning));
+    while TcpStream::connect(("127.0.0.2", lab.port)).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (status, _, body) = lab.ask("web", "GET /v2/device/vpn", "").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, r#"{"status":"success","vpn":{"connected":false,"enabled":true}}"#)
+    );
 }

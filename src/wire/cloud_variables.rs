@@ -37,8 +37,8 @@ fn word(value: &str) -> Option<bool> {
 
 /// Returns an answer to each variable: first those without an effect, then the others, each by name. A cloud with very
 /// many of them gets one answer for the rest.
-pub(super) fn answers(config: &BTreeMap<String, String>) -> Vec<AnsweredVariable> {
-    let mut all: Vec<_> = config.iter().map(|(name, value)| answer(config, name, value)).collect();
+pub(super) fn answers(config: &BTreeMap<String, String>, has_vpn: bool) -> Vec<AnsweredVariable> {
+    let mut all: Vec<_> = config.iter().map(|(name, value)| answer(config, (name, value), has_vpn)).collect();
     all.sort_by_key(|answer| answer.standing == Standing::Honoured);
     let more = all.len().saturating_sub(MOST);
     if more > 0 {
@@ -49,18 +49,23 @@ pub(super) fn answers(config: &BTreeMap<String, String>) -> Vec<AnsweredVariable
     all
 }
 
-fn answer(config: &BTreeMap<String, String>, name: &str, value: &str) -> AnsweredVariable {
-    let (standing, what) = judge(config, name, value);
+fn answer(config: &BTreeMap<String, String>, (name, value): (&str, &str), has_vpn: bool) -> AnsweredVariable {
+    let (standing, what) = judge(config, (name, value), has_vpn);
     AnsweredVariable { name: cleaned(name, LONGEST), standing, what }
 }
 
-fn judge(config: &BTreeMap<String, String>, name: &str, value: &str) -> (Standing, String) {
+fn judge(
+    config: &BTreeMap<String, String>,
+    (name, value): (&str, &str),
+    has_vpn: bool,
+) -> (Standing, String) {
     let bare = PREFIXES.into_iter().find_map(|prefix| name.strip_prefix(prefix));
     let Some((bare, row)) = bare.and_then(|bare| Some((bare, CloudVariable::find(bare)?))) else {
         let what = "this version does not know it, so it has no effect; is the name right?";
         return (Standing::Unknown, what.to_owned());
     };
-    if let Some(why) = why_not(row.answered, value) {
+    let answered = row.answered.on_device(has_vpn);
+    if let Some(why) = why_not(answered, value) {
         return (Standing::NotApplicable, why);
     }
     if !is_accepted(row.takes, value) {
@@ -71,8 +76,8 @@ fn judge(config: &BTreeMap<String, String>, name: &str, value: &str) -> (Standin
     if newer != name && config.get(&newer).is_some_and(|value| is_read(row.takes, value)) {
         return (Standing::Honoured, format!("{newer} goes before it"));
     }
-    match row.answered {
-        Answered::Yes(what) | Answered::Always(_, what) | Answered::No(what) => {
+    match answered {
+        Answered::Yes(what) | Answered::IfVpn(what, _) | Answered::Always(_, what) | Answered::No(what) => {
             (Standing::Honoured, what.to_owned())
         }
     }
@@ -81,7 +86,7 @@ fn judge(config: &BTreeMap<String, String>, name: &str, value: &str) -> (Standin
 /// Returns why a value has no effect here, if it has none.
 fn why_not(answered: Answered, value: &str) -> Option<String> {
     match answered {
-        Answered::Yes(_) => None,
+        Answered::Yes(_) | Answered::IfVpn(..) => None,
         Answered::No(why) => Some(why.to_owned()),
         Answered::Always(fixed, why) => {
             let is_it = match (word(value), word(fixed)) {
@@ -142,7 +147,7 @@ mod tests {
     /// The answers, a line each.
     fn lines(config: &[(&str, &str)]) -> Vec<String> {
         let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        answers(&config)
+        answers(&config, false)
             .iter()
             .map(|it| format!("{} {}: {}", it.standing.as_str(), it.name, it.what))
             .collect()
@@ -171,12 +176,13 @@ mod tests {
             (
                 "BALENA_SUPERVISOR_VPN_CONTROL",
                 "false",
-                "honoured BALENA_SUPERVISOR_VPN_CONTROL: the agent has no VPN",
+                "honoured BALENA_SUPERVISOR_VPN_CONTROL: the owner of the device has the VPN off",
             ),
             (
                 "BALENA_SUPERVISOR_VPN_CONTROL",
                 "true",
-                "not_applicable BALENA_SUPERVISOR_VPN_CONTROL: the agent has no VPN client; the device does what false",
+                "not_applicable BALENA_SUPERVISOR_VPN_CONTROL: the owner of the device has the VPN off: vpn.enabled = \"yes\" \
+                 turns it on; the device does what false",
             ),
             ("BALENA_HOST_FIREWALL_MODE", "Off", "honoured"),
             ("BALENA_HOST_FIREWALL_MODE", "auto", "not_applicable"),
@@ -250,7 +256,7 @@ mod tests {
             (0..500).map(|n| (format!("BALENA_COTTER_MOVE_{n}"), String::new())).collect();
         config.insert("BALENA_SUPERVISOR_LOG_CONTROL".into(), "\u{202e}\n".repeat(500));
         config.insert("RESIN_SUPERVISOR_OVERRIDE_LOCK".into(), "true".into());
-        let answers = answers(&config);
+        let answers = answers(&config, false);
         assert_eq!((answers.len(), answers[100].name.as_str()), (101, "402 more"));
         assert!(
             answers

@@ -12,6 +12,7 @@ pub mod config_json;
 mod device_state;
 pub mod log_line;
 pub mod operator_api;
+pub mod os_config;
 pub mod policy;
 pub mod report;
 pub mod report_v3;

@@ -69,6 +69,10 @@ pub fn hardware(is: &Hardware, version: &str) -> BTreeMap<String, Value> {
     if !is.macs.is_empty() {
         put("mac_address", json!(is.macs.join(" ")));
     }
+    if let Some(access) = &is.supervisor {
+        put("api_port", json!(access.port));
+        put("api_secret", json!(access.key));
+    }
     is.is_undervolted.iter().for_each(|weak| put("is_undervolted", json!(weak)));
     fields
 }

@@ -1,7 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{AppId, Commit, DownloadProgress, ServiceName, ServiceStatus, UpdateStatus as Status};
+use crate::model::{
+    AppId, Commit, DownloadProgress, ReportedAccess, ServiceName, ServiceStatus, UpdateStatus as Status,
+};
 
 fn commit(text: &str) -> Commit {
     Commit::parse(text).unwrap()
@@ -89,6 +91,7 @@ fn what_the_device_is() {
         addresses: vec!["192.0.2.7".parse().unwrap(), "fd00::20".parse().unwrap()],
         macs: vec!["DC:A6:32:00:00:01".into()],
         is_undervolted: Some(false),
+        supervisor: None,
     };
     let fields = |is: &Hardware| serde_json::to_value(hardware(is, "0.2.0")).unwrap();
     assert_eq!(
@@ -96,6 +99,10 @@ fn what_the_device_is() {
         json!({"os_version": "12.0.0+debian", "supervisor_version": "0.2.0+cotter", "ip_address": "192.0.2.7 fd00::20",
             "mac_address": "DC:A6:32:00:00:01", "is_undervolted": false})
     );
+    let supervisor = Some(ReportedAccess { port: 48484, key: "hunter2".into() });
+    let with_vpn = Hardware { supervisor, ..Hardware::default() };
+    assert_eq!(fields(&with_vpn), json!({"api_port": 48484, "api_secret": "hunter2"}));
+    assert!(!format!("{with_vpn:?}").contains("hunter2"));
     let unknown = Hardware { os_version: None, ..is };
     assert_eq!(
         fields(&unknown).get("supervisor_version"),

@@ -105,8 +105,9 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         has_logs: yes_or_no(&state.config, "SUPERVISOR_LOG_CONTROL").unwrap_or(true),
         has_instant_updates: yes_or_no(&state.config, "SUPERVISOR_INSTANT_UPDATE_TRIGGER").unwrap_or(true),
         has_metrics: yes_or_no(&state.config, "SUPERVISOR_HARDWARE_METRICS").unwrap_or(true),
+        has_vpn: yes_or_no(&state.config, "SUPERVISOR_VPN_CONTROL").unwrap_or(true),
         moves_to: move_order(&state.config),
-        variables: cloud_variables::answers(&state.config),
+        variables: cloud_variables::answers(&state.config, policy.has_vpn),
         left_alone,
     })
 }

@@ -45,6 +45,8 @@ struct Shared {
     asked: Vec<Asked>,
     logs: LogStreams,
     has_forgotten: bool,
+    /// The answer to `GET /os/v1/config`; `None`: 404.
+    os_config: Option<String>,
 }
 
 impl FakeCloud {
@@ -92,6 +94,12 @@ impl FakeCloud {
     pub fn target_with(&self, etag: &str, config: &Value, apps: &Value) {
         let body = json!({ "UUID": { "name": "fake", "config": config, "apps": apps } }).to_string();
         self.say(Reply { status: 200, headers: vec![("ETag", format!("\"{etag}\""))], body });
+    }
+
+    /// From now on it has a VPN, or says so: the configuration for openvpn, and the certificates.
+    pub fn offer_vpn(&self, config: &str, ca: &str) {
+        let body = json!({ "services": { "openvpn": { "config": config, "ca": ca } } }).to_string();
+        self.shared.lock().expect("no thread panics").os_config = Some(body);
     }
 
     /// From now on changes of tags are answered with this status.
@@ -200,6 +208,10 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
             ("GET", path) if path.starts_with("/v7/device?") && shared.has_forgotten => {
                 Reply { status: 200, body: r#"{"d":[]}"#.to_owned(), ..Reply::default() }
             }
+            ("GET", "/os/v1/config") => match &shared.os_config {
+                Some(body) => Reply { status: 200, body: body.clone(), ..Reply::default() },
+                None => Reply::bare(404),
+            },
             ("PATCH", _) | ("GET", "/ping") => Reply::bare(200),
             _ => Reply::bare(404),
         }

@@ -186,6 +186,15 @@ impl<'a> Device<'a> {
         log.checked("STATUS: lab runs one");
         let score = machine.assert_secure(AGENT);
         log.checked(&format!("systemd-analyze security: {AGENT} {score}, 2.0 at most"));
+        let score = machine.assert_secure("cotter-vpn.service");
+        machine.run(&["systemctl", "is-active", "--quiet", "cotter-vpn.path"]);
+        assert!(
+            !machine.succeeds(&["systemctl", "is-active", "--quiet", "cotter-vpn.service"]),
+            "the VPN is off"
+        );
+        log.checked(&format!(
+            "systemd-analyze security: cotter-vpn.service {score}, 2.0 at most; it does not run"
+        ));
         assert!(self.as_member("cotter", &["cotter", "status"]), "group cotter may read the status");
         assert!(!self.as_member("65534", &["cotter", "status"]), "others may not read the status");
         assert!(!self.as_member("cotter", &["cotter", "hold", "--reason", "test"]), "only root gives orders");

@@ -115,7 +115,12 @@ fn the_unit_of_instances_is_that_of_the_agent() {
         if ["StateDirectory=cotter", "RuntimeDirectory=cotter"].contains(&line.as_str()) {
             line += "-%i";
         }
-        line.replacen("run-cotter-services", "run-cotter\\x2d%i-services", 1)
+        // The units of the VPN are those of one agent.
+        line.replacen("run-cotter-services", "run-cotter\\x2d%i-services", 1).replacen(
+            " cotter-vpn.path",
+            "",
+            1,
+        )
     };
     let agent = fs::read_to_string("systemd/cotter-agent.service").unwrap();
     let expected: Vec<String> = agent.lines().map(replaced).collect();
@@ -170,6 +175,7 @@ fn packages_are_installed(machine: &Machine, packages: &Packages, log: &Log) {
         "cotter-agent.socket",
         "cotter-agent-control.socket",
         "run-cotter-services.mount",
+        "cotter-vpn.path",
     ];
     let units = units.map(|unit| format!("/usr/lib/systemd/system/{unit}"));
     let mut words = vec!["systemd-analyze", "verify", "--man=no"];

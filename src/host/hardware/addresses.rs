@@ -9,9 +9,21 @@ use std::path::Path;
 
 use super::files;
 
-/// Beginnings of the names of interfaces that belong to containers or to this machine itself.
-const FOREIGN: [&str; 11] =
-    ["balena", "br-", "cni", "docker", "podman", "rce", "redsocks", "resin-", "supervisor", "veth", "virbr"];
+/// Beginnings of the names of interfaces that belong to containers, to a VPN of the cloud, or to this machine itself.
+const FOREIGN: [&str; 12] = [
+    "balena",
+    "br-",
+    "cni",
+    "cotter-vpn",
+    "docker",
+    "podman",
+    "rce",
+    "redsocks",
+    "resin-",
+    "supervisor",
+    "veth",
+    "virbr",
+];
 
 /// Maximum number of addresses that are returned, of each kind.
 const MOST: usize = 32;

@@ -37,7 +37,8 @@ impl Machine {
             addresses.extend((self.default_address)());
         }
         let macs = addresses::macs(&self.root);
-        Hardware { os_version, os_variant, addresses, macs, is_undervolted: load::is_undervolted(&self.root) }
+        let is_undervolted = load::is_undervolted(&self.root);
+        Hardware { os_version, os_variant, addresses, macs, is_undervolted, supervisor: None }
     }
 
     /// Reads how loaded it is. `data_root` is the folder in which the engine keeps images and volumes.
