@@ -127,6 +127,7 @@ fn running(now: &Target, next: &Target) -> Observed {
     for (id, release) in releases(next).chain(releases(now)) {
         observed.images.extend(release.services.values().map(|spec| spec.image.clone()));
         observed.networks = vec![ObservedNetwork {
+            is_original: false,
             id: NetworkId::parse("net").unwrap(),
             app: id.clone(),
             network: NetworkName::parse("default").unwrap(),

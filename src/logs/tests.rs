@@ -154,6 +154,7 @@ fn target(apps: &[&str]) -> Target {
         has_logs: true,
         has_instant_updates: true,
         has_metrics: true,
+        has_vpn: true,
         moves_to: None,
         variables: Vec::new(),
         left_alone: Vec::new(),

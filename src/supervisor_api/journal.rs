@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::Supervisor;
 use super::answers::failed;
+use super::caller::Caller;
 use super::request::Parameters;
-use crate::model::{ApiClient, AppId, ServiceName};
+use crate::model::{AppId, ServiceName};
 
 /// The output of a program, piece by piece. Dropping it ends the program.
 pub type Journal = BoxStream<'static, Vec<u8>>;
@@ -59,7 +60,7 @@ const FORMATS: [&str; 12] = [
 pub(super) async fn read(
     supervisor: &Supervisor,
     parameters: &Parameters,
-    (client, place): (&ApiClient, OwnedSemaphorePermit),
+    (caller, place): (&Caller, OwnedSemaphorePermit),
 ) -> Response {
     if !supervisor.allowed.journal {
         let why = "the journal has the logs of the host and of all apps, and the owner of this device does not show it to apps: \
@@ -70,7 +71,7 @@ pub(super) async fn read(
         Ok(arguments) => arguments,
         Err(why) => return failed(StatusCode::BAD_REQUEST, &why),
     };
-    let seat = match supervisor.journals.take(client) {
+    let seat = match supervisor.journals.take(caller) {
         Ok(seat) => seat,
         Err(why) => return failed(StatusCode::SERVICE_UNAVAILABLE, why),
     };
@@ -85,12 +86,12 @@ pub(super) async fn read(
     }
 }
 
-/// The readers of the journal: how many each service has.
+/// The readers of the journal: how many each service has, and how many the cloud.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seats(Arc<Mutex<BTreeMap<Who, usize>>>);
 
-/// An app and one of its services.
-type Who = (AppId, ServiceName);
+/// An app and one of its services; `None` for the cloud.
+type Who = Option<(AppId, ServiceName)>;
 
 /// A place for one reader, until it is dropped.
 pub(super) struct Seat {
@@ -104,8 +105,8 @@ impl Seats {
     /// # Errors
     ///
     /// Why there is none, for people.
-    fn take(&self, client: &ApiClient) -> Result<Seat, &'static str> {
-        let of = (client.app.clone(), client.service.clone());
+    fn take(&self, caller: &Caller) -> Result<Seat, &'static str> {
+        let of = caller.service().map(|(app, service)| (app.clone(), service.clone()));
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.get(&of).is_some_and(|count| *count >= OF_ONE) {
             return Err("this service reads the journal twice already; end a response, then try again");
@@ -190,7 +191,7 @@ fn arguments(parameters: &Parameters) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ApiKey;
+    use crate::model::{ApiClient, ApiKey};
 
     fn parsed(body: &str) -> Result<String, String> {
         arguments(&Parameters::parse("apikey=x", body.as_bytes(), false).unwrap()).map(|all| all.join(" "))
@@ -230,15 +231,17 @@ mod tests {
     #[test]
     fn no_service_takes_all_places() {
         let seats = Seats::default();
-        let client = |service: &str| ApiClient {
-            app: AppId::parse("ab".repeat(16)).unwrap(),
-            service: ServiceName::parse(service).unwrap(),
-            key: ApiKey { id: String::new(), secret: String::new() },
+        let client = |service: &str| {
+            Caller::Service(ApiClient {
+                app: AppId::parse("ab".repeat(16)).unwrap(),
+                service: ServiceName::parse(service).unwrap(),
+                key: ApiKey { id: String::new(), secret: String::new() },
+            })
         };
         let first = seats.take(&client("web")).unwrap();
         let _second = seats.take(&client("web")).unwrap();
         assert!(seats.take(&client("web")).is_err_and(|why| why.starts_with("this service")));
-        let _others = [seats.take(&client("db")).unwrap(), seats.take(&client("api")).unwrap()];
+        let _others = [seats.take(&client("db")).unwrap(), seats.take(&Caller::Cloud).unwrap()];
         assert!(seats.take(&client("mail")).is_err_and(|why| why.contains("by others")));
         drop(first);
         assert!(seats.take(&client("mail")).is_ok());

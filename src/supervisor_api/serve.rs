@@ -103,7 +103,7 @@ async fn answered(seat: Seat, request: Request) -> Result<Response, Box<Response
         Keyed::Tags => tags::read(&supervisor).await,
         Keyed::SetTags => tags::set(&supervisor, &parameters).await,
         // The place is taken for as long as the journal is read.
-        Keyed::Journal => journal::read(&supervisor, &parameters, (&client, place)).await,
+        Keyed::Journal => journal::read(&supervisor, &parameters, (&caller, place)).await,
         Keyed::Change(change) => {
             let acting =
                 Acting { supervisor: &supervisor, restarts: &restarts, caller, parameters: &parameters };
