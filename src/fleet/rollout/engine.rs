@@ -98,7 +98,7 @@ impl Draft<'_, '_> {
             return self.ask(wave + 1);
         }
         self.rollout.wave += 1;
-        (self.rollout.settled, self.rollout.waived) = (None, None);
+        self.rollout.settled = None;
     }
 
     /// Asks whether a wave may begin, and goes on with a question that is asked already.
@@ -107,9 +107,8 @@ impl Draft<'_, '_> {
             return;
         }
         let now = self.outside.now;
-        let same = self.question.take().filter(|question| question.wave == wave);
         let new = || Question { wave, since: now, asked: 0, next: now, why: None };
-        self.rollout.question = Some(same.unwrap_or_else(new));
+        self.rollout.question = Some(self.question.take().unwrap_or_else(new));
     }
 
     fn complete(&mut self) {
