@@ -13,6 +13,8 @@ mod follower;
 mod followers;
 mod pace;
 mod run;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod upload;
 
