@@ -161,12 +161,6 @@ impl<'lab> Device<'lab> {
         self.agent.program().pss_kib() as f64 / 1024.0
     }
 
-    /// The agent's process.
-    #[track_caller]
-    pub fn process(&mut self) -> u32 {
-        self.agent.program().id()
-    }
-
     /// The id of the container of a service.
     #[track_caller]
     pub fn container(&self, service: &str) -> String {

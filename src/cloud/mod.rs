@@ -30,3 +30,6 @@ pub use register::{Registered, register, register_once};
 pub use registries::registries;
 pub use report::{Reader, Reporter};
 pub use retry::with_jitter;
+
+#[cfg(test)]
+mod known_repeats_tests;

@@ -199,3 +199,90 @@ async fn the_position_in_the_etag_of_an_unchanged_target_is_kept() {
         assert_eq!(poller.start.etag.as_deref(), Some(has), "{had} {sent:?}");
     }
 }
+
+#[tokio::test]
+async fn after_an_ordinary_answer_a_deletion_is_asked_about_anew() {
+    let is_here = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let now = Arc::clone(&is_here);
+    let server = Server::start(move |_| match now.load(std::sync::atomic::Ordering::Relaxed) {
+        true => answer("200 OK", &[], br#"{"d":[{"id":7}]}"#),
+        false => answer("200 OK", &[], br#"{"d":[]}"#),
+    });
+    let Polling { mut poller, .. } = polling(&server, Duration::ZERO);
+    let unchanged = |etag: Option<&str>| {
+        let state = State::Unchanged { etag: etag.map(str::to_owned) };
+        Ok(Polled { state, is_honoured: false, wants_logs: false })
+    };
+    assert!(matches!(poller.confirmed(unchanged(None)).await, Err(CloudError::Unknown { .. })));
+    is_here.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(poller.confirmed(unchanged(None)).await.is_err(), "it is asked once an hour at most");
+    assert!(poller.confirmed(unchanged(Some("\"1\""))).await.is_ok(), "it knows the device");
+    assert!(poller.confirmed(unchanged(None)).await.is_ok(), "and this doubt is another one");
+}
+
+#[tokio::test]
+async fn a_deletion_is_remembered_while_the_cloud_cannot_be_reached() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { poller, seen, .. } = polling(&server, Duration::ZERO);
+    let endpoint = || server.url("");
+    let busy = || {
+        let (request, message) = ("poll", String::new());
+        CloudError::Refused { endpoint: endpoint(), request, status: 503, message, retry_after: None }
+    };
+    let lost = || CloudError::Unreachable { endpoint: endpoint(), why: crate::http::Failure::Late };
+    for (error, is_deleted) in [
+        (lost(), false),
+        (CloudError::Unknown { endpoint: endpoint() }, true),
+        (lost(), true),
+        (busy(), false),
+        (lost(), false),
+    ] {
+        poller.report_failure(&error, 1, Duration::ZERO);
+        assert_eq!(seen.borrow().is_deleted, is_deleted, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_that_lets_polls_wait_is_tried_again_soon() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { mut poller, .. } = polling(&server, Duration::from_secs(50));
+    assert_eq!(poller.longest_retry(), Duration::from_secs(3600));
+    let asked = poller.parking.ask();
+    let _next = poller.parking.answered(asked, true, Duration::from_secs(1), false);
+    assert_eq!(poller.longest_retry(), RETURN_WITHIN);
+    poller.start.wanted_interval = Some(Duration::from_secs(30));
+    assert_eq!(poller.longest_retry(), Duration::from_secs(30), "the interval is shorter");
+}
+
+#[tokio::test]
+async fn the_same_target_that_is_sent_again_is_not_new() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { mut poller, .. } = polling(&server, Duration::ZERO);
+    let body = format!(r#"{{"{}":{{"name":"a","apps":{{}}}}}}"#, "0".repeat(32)).into_bytes();
+    for (why, etag, is_new) in [
+        ("the one in force", Some("\"1\""), false),
+        ("another one", Some("\"2\""), true),
+        ("sent again", Some("\"2\""), false),
+        ("without an etag nothing is known", None, false),
+    ] {
+        let state = State::Changed { etag: etag.map(str::to_owned), body: body.clone() };
+        assert_eq!(poller.take(state), is_new, "{why}");
+    }
+    assert_eq!(poller.refused, None);
+}
+
+#[test]
+fn only_what_a_proxy_says_about_time_may_be_a_cut() {
+    let of_status = |status: u16| CloudError::Refused {
+        endpoint: String::new(),
+        request: "poll",
+        status,
+        message: String::new(),
+        retry_after: None,
+    };
+    for (status, expected) in
+        [(408, true), (429, false), (500, false), (502, true), (503, false), (504, true)]
+    {
+        assert_eq!(of_status(status).may_be_cut(), expected, "{status}");
+    }
+}

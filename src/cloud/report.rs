@@ -207,3 +207,7 @@ fn named_as_there(report: &DeviceReport, names: &LocalApps) -> DeviceReport {
     });
     DeviceReport { apps, ..report.clone() }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

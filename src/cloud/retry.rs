@@ -82,6 +82,8 @@ mod tests {
         }
         assert_eq!(retry.failures, 6);
         assert_eq!(retry.failure(Some(Duration::from_secs(600))), Duration::from_secs(600));
+        let short = Some(Duration::from_secs(1));
+        assert!(retry.failure(short) > Duration::from_secs(40), "it asks for less than the delay");
         retry.success();
         assert!(retry.failure(None) < Duration::from_secs(20));
     }

@@ -277,3 +277,7 @@ fn news(world: &World, before: &Rollout, after: &Rollout) -> Option<News> {
         is_good: matches!(after.phase, Phase::Running | Phase::Completed) && segment.is_none(),
     })
 }
+
+#[cfg(test)]
+#[path = "rollouts_tests.rs"]
+mod tests;

@@ -238,6 +238,7 @@ mod tests {
         assert!(buffer.wait_for_room(&container("aa"), 100).now_or_never().is_none());
         let (batch, dropped, _) = buffer.take();
         assert_eq!((batch.len(), dropped), (64, 14));
+        assert_eq!(buffer.inner().dropped, 0, "each dropped line is reported once");
         assert!(buffer.wait_for_room(&container("aa"), 100).now_or_never().is_some());
         assert!(buffer.wait_for_room(&container("bb"), 100).now_or_never().is_none());
         let mut left = 0;
@@ -247,6 +248,16 @@ mod tests {
         assert_eq!(left, 85 + 85 + 86 - 64);
         let inner = buffer.inner();
         assert_eq!((inner.bytes, inner.of.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_emptied_buffer_is_shared_as_before() {
+        let buffer = Buffer::default();
+        buffer.share_among(2);
+        let fill = || (0..1000).take_while(|at| buffer.put(line("aa", *at, 1024)).is_ok()).count();
+        let before = fill();
+        buffer.clear();
+        assert_eq!((before, fill()), (85, 85));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod networks;
 mod orders;
 mod preflight;
 mod purge;
+mod record;
 mod restart;
 mod story;
 mod strategies;
@@ -130,6 +131,11 @@ fn from_release_1_to_2() {
             "then images that we pulled and nothing needs",
             "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 1 2",
             "remove-image r/db:1, remove-image r/web:1",
+        ),
+        (
+            "but not the image of a container that the engine is still removing",
+            "target 2, good 2, db@2 running, web@2 healthy, web@1 removing, have 1 2, pulled 1 2",
+            "remove-image r/db:1",
         ),
         (
             "not before other steps",
@@ -379,6 +385,40 @@ fn dependencies_order_the_swap() {
             "stop web web-1, start web web-4",
         ),
     ]);
+}
+
+#[test]
+fn a_dependency_that_has_started_need_not_run_any_more() {
+    for (why, state, expected) in [
+        ("it was not started yet", "created", "start job job-7, wait web dependency"),
+        ("it runs", "running", "stop web web-1, start web web-7"),
+        ("it has ended since", "exited", "stop web web-1, start web web-7"),
+    ] {
+        let mut device =
+            Device::parse(&format!("good 1, trial 7, web@1 running, job@7 {state}, web@7 created"));
+        let mut wanted = release(7);
+        let web = wanted.services.get_mut(&name("web")).unwrap();
+        web.depends_on = BTreeMap::from([(name("job"), Condition::Started)]);
+        device.target = Some(target(Some(wanted)));
+        assert_eq!(device.planned(), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_release_has_a_soak_and_a_deadline_of_its_own() {
+    let own = |text: &str, soak: u64, deadline: u64| {
+        let mut device = Device::parse(&format!("good 1, db@1 exited, web@1 exited, db@2 running, {text}"));
+        let [soak, deadline] = [soak, deadline].map(|seconds| Some(Duration::from_secs(seconds)));
+        let trial = TrialSpec { soak, deadline };
+        device.target = Some(target(Some(Release { trial, ..release(2) })));
+        device.planned()
+    };
+    assert_eq!(own("trial 2 11, steady 10, web@2 healthy", 30, 300), "wait all trial", "a longer soak");
+    assert_eq!(own("trial 2 31, steady 30, web@2 healthy", 30, 300), "commit 2");
+    assert_eq!(own("trial 2 3, steady 2, web@2 healthy", 2, 300), "commit 2", "a shorter soak");
+    assert_eq!(own("trial 2 400, web@2 starting", 10, 401), "wait web starting", "a later deadline");
+    let rejected = "reject 2: not accepted within 20 s";
+    assert_eq!(own("trial 2 20, web@2 starting", 10, 20), rejected, "an earlier deadline");
 }
 
 #[test]

@@ -88,8 +88,18 @@ impl Attempts {
     }
 
     /// Returns `true` if the step succeeded at least twice in a row a moment ago.
-    pub(super) fn was_just_done(&self, step: &Step) -> bool {
+    fn was_just_done(&self, step: &Step) -> bool {
         self.done.get(step).is_some_and(|(at, times)| at.elapsed() < JUST && *times >= IN_VAIN)
+    }
+
+    /// Parts a stage: the steps that were just done, and those that may run. A later step of the same service as one that
+    /// was just done, e.g. the start of a successor, is in neither part, because it needs the effect of that step.
+    pub(super) fn part_repeated(&self, stage: Vec<Step>) -> (Vec<Step>, Vec<Step>) {
+        let (again, fresh): (Vec<_>, Vec<_>) = stage.into_iter().partition(|step| self.was_just_done(step));
+        let is_after =
+            |step: &Step| again.iter().any(|s| s.service().is_some() && s.service() == step.service());
+        let fresh = fresh.into_iter().filter(|step| !is_after(step)).collect();
+        (again, fresh)
     }
 
     /// Forgets all outcomes, because a new target makes every step worth trying again.
@@ -125,7 +135,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AppId, NetworkName};
+    use crate::model::{AppId, ContainerId, ImageRef, NetworkName, ServiceName};
 
     #[tokio::test(start_paused = true)]
     async fn what_is_done_in_vain_is_done_less_and_less_often() {
@@ -142,5 +152,48 @@ mod tests {
         assert_eq!(attempts.failed_steps()[&step].attempts, 5);
         tokio::time::sleep(JUST * 100).await;
         assert!(!attempts.was_just_done(&step));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_that_was_asked_for_only_makes_a_wait_longer() {
+        let step = Step::MeasureImage { image: ImageRef::parse("r/web:1").unwrap() };
+        let mut attempts = Attempts::default();
+        let mut wait = |seconds: u64| {
+            let after = Some(Duration::from_secs(seconds));
+            attempts.note(&step, Outcome::Retry { after, why: "too many requests".into() });
+            attempts.failed_steps()[&step].remaining.unwrap().as_secs()
+        };
+        for _ in 0..7 {
+            wait(1);
+        }
+        assert!(wait(1) > 60, "the eighth failure in a row");
+        assert_eq!(wait(900), 900);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_a_step_without_an_effect_is_not_done_either() {
+        let (app, container) = (AppId::parse("app").unwrap(), |id: &str| ContainerId::parse(id).unwrap());
+        let stop = |service: &str, id: &str| Step::Stop {
+            app: app.clone(),
+            service: ServiceName::parse(service).unwrap(),
+            container: container(id),
+            grace: Duration::ZERO,
+        };
+        let start = |service: &str, id: &str| Step::Start {
+            app: app.clone(),
+            service: ServiceName::parse(service).unwrap(),
+            container: container(id),
+        };
+        let image = ImageRef::parse("r/web:1").unwrap();
+        let (old, of_no_service) = (stop("web", "aa"), Step::RemoveImage { image });
+        let mut attempts = Attempts::default();
+        for step in [&old, &of_no_service, &old, &of_no_service] {
+            attempts.note(step, Outcome::Done);
+        }
+        let others = [start("db", "cc"), Step::Unlock { app: app.clone() }];
+        let stage =
+            [old.clone(), start("web", "bb"), of_no_service.clone()].into_iter().chain(others.clone());
+        let (again, fresh) = attempts.part_repeated(stage.collect());
+        assert_eq!((again, fresh), (vec![old, of_no_service], others.to_vec()));
     }
 }

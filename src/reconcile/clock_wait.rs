@@ -45,3 +45,33 @@ pub(super) fn settle(clock: &Clock, note: &mut ClockNote) -> bool {
     }
     has_waited_enough
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_of_a_wait_is_counted() {
+        let (mut wait, mut note) = (ClockWait::default(), ClockNote::default());
+        assert!(!wait.count(true, &mut note));
+        tokio::time::sleep(SAVE_EVERY / 2).await;
+        assert!(!wait.count(false, &mut note), "the wait is over");
+        tokio::time::sleep(SAVE_EVERY * 10).await;
+        assert!(!wait.count(true, &mut note), "another one begins");
+        tokio::time::sleep(SAVE_EVERY).await;
+        assert!(wait.count(true, &mut note));
+        assert!(note.waited >= SAVE_EVERY && note.waited < SAVE_EVERY * 2, "{:?}", note.waited);
+    }
+
+    #[test]
+    fn a_clock_that_never_became_right_drops_the_time_that_was_seen() {
+        let wrong = Clock::Untrusted("it is 1970".into());
+        let note = |waited| ClockNote { waited, seen_at: Some("2026-01-01T00:00:00Z".into()) };
+        let mut waits = note(CLOCK_PATIENCE - Duration::from_secs(1));
+        assert!(!settle(&wrong, &mut waits) && waits.seen_at.is_some());
+        let mut has_waited = note(CLOCK_PATIENCE);
+        assert!(settle(&wrong, &mut has_waited) && has_waited.seen_at.is_none());
+        assert!(!settle(&wrong, &mut has_waited), "there is nothing more to save");
+        assert!(settle(&Clock::Trusted, &mut has_waited) && has_waited.waited.is_zero());
+    }
+}

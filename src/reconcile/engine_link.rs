@@ -57,3 +57,23 @@ impl EngineLink {
         self.about.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_grows_with_every_failure_and_an_answer_ends_that() {
+        let mut link = EngineLink::default();
+        let fail = |link: &mut EngineLink| {
+            let is_news = link.note_failure("no such file".to_owned()).is_some();
+            (is_news, link.retry_in().as_secs())
+        };
+        let delays: Vec<_> = (0..7).map(|_| fail(&mut link)).collect();
+        let seconds: Vec<_> = delays.iter().map(|(_, seconds)| *seconds).collect();
+        assert_eq!(seconds, [2, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(delays.iter().filter(|(is_news, _)| *is_news).count(), 1, "the same reason is said once");
+        assert!(link.note_answer().is_some() && link.note_answer().is_none());
+        assert_eq!(fail(&mut link), (true, 2));
+    }
+}

@@ -43,3 +43,28 @@ impl Heals {
         self.seen.values().map(|since| window.saturating_sub(since.elapsed())).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AppLedger;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_heal_of_a_service_begins_its_window_anew() {
+        let (app, service) = (AppId::parse("app").unwrap(), ServiceName::parse("web").unwrap());
+        let entry = AppLedger { heals: BTreeMap::from([(service.clone(), 1)]), ..AppLedger::default() };
+        let mut ledger = Ledger { apps: BTreeMap::from([(app.clone(), entry)]), ..Ledger::default() };
+        let (mut heals, step) = (Heals::default(), Step::Heal { app, service });
+        heals.note(&step);
+        tokio::time::sleep(WINDOW * 2 / 3).await;
+        heals.note(&step);
+        tokio::time::sleep(WINDOW * 2 / 3).await;
+        assert!(!heals.forget_old(&mut ledger, WINDOW), "the second heal is 40 s old");
+        assert!(heals.next_due(WINDOW).is_some_and(|due| due <= WINDOW / 3 && due > WINDOW / 4));
+        tokio::time::sleep(WINDOW / 3).await;
+        assert!(heals.forget_old(&mut ledger, WINDOW));
+        assert_eq!(heals.next_due(WINDOW), None, "what no longer counts wakes no cycle");
+    }
+}

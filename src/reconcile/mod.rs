@@ -275,12 +275,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// engine confirmed the repeated steps but does not show their effect. They count as failed, so that the loop
     /// does not repeat them without a pause.
     fn postpone_repeated(&mut self, stage: Vec<Step>) -> Vec<Step> {
-        let (again, fresh): (Vec<_>, Vec<_>) =
-            stage.into_iter().partition(|step| self.attempts.was_just_done(step));
-        // A later step of the same service, e.g. the start of a successor, needs that effect.
-        let is_after =
-            |step: &Step| again.iter().any(|s| s.service().is_some() && s.service() == step.service());
-        let fresh = fresh.into_iter().filter(|step| !is_after(step)).collect();
+        let (again, fresh) = self.attempts.part_repeated(stage);
         for step in &again {
             let why = "it succeeded, but the engine does not show its effect".to_owned();
             self.settle(step, Outcome::Retry { after: None, why });

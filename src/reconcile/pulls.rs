@@ -198,6 +198,11 @@ impl Pulls {
     }
 }
 
+/// Returns `true` if a download that needs so many bytes is saved after so many.
+fn is_worth_a_save(unsaved: u64, needed: u64) -> bool {
+    unsaved >= WORTH_A_SAVE.max(needed / 4)
+}
+
 /// Turns a registry's refusal of a token that expired during the pull into an error that is retried with the login.
 fn ended(
     image: ImageRef,
@@ -228,7 +233,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let Some(download) = self.pulls.under_way.get_mut(image) else { return };
         download.take(progress);
         let unsaved = progress.transfer.fetched.saturating_sub(download.noted);
-        if unsaved < WORTH_A_SAVE.max(progress.transfer.needed / 4) {
+        if !is_worth_a_save(unsaved, progress.transfer.needed) {
             return;
         }
         let news = download.take_news();
@@ -272,5 +277,25 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.outbox.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
         let step = Step::Pull { image };
         self.settle(&step, stage::outcome(&step, result.map(drop)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_saved_four_times_at_most_and_a_small_one_less_often() {
+        const MIB: u64 = 1 << 20;
+        for (unsaved, needed, expected) in [
+            (16 * MIB - 1, 0, false),
+            (16 * MIB, 0, true),
+            (16 * MIB, 64 * MIB, true),
+            (16 * MIB, 400 * MIB, false),
+            (100 * MIB - 1, 400 * MIB, false),
+            (100 * MIB, 400 * MIB, true),
+        ] {
+            assert_eq!(is_worth_a_save(unsaved, needed), expected, "{unsaved} of {needed}");
+        }
     }
 }

@@ -616,6 +616,55 @@ async fn a_restart_that_was_not_seen_resets_the_soak() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_the_soak_begins_anew_at_whatever_event() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(60).await;
+    lab.deliver(target(2));
+    lab.pass(8).await;
+    lab.engine.meddle(|services| services.iter_mut().for_each(|seen| seen.restarts = 1));
+    lab.pass(4).await;
+    lab.engine.meddle(|_| {});
+    lab.pass(1).await;
+    assert_eq!(lab.good().as_deref(), Some("1"), "13 s after its start, and 5 s after its restart");
+    lab.pass(10).await;
+    assert_eq!(lab.good().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_past_its_deadline_is_not_saved_again_and_again() {
+    let lab = Lab::new();
+    lab.engine.publish(&image("web", 1), Behaviour::Reports(Health::Starting));
+    lab.deliver(target(1));
+    lab.pass(1000).await;
+    assert!(lab.report.borrow().waiting.iter().any(|w| w.reason == Reason::Degraded));
+    let writes = || lab.notebook.0.lock().unwrap().writes;
+    let before = writes();
+    lab.pass(24 * 3600).await;
+    assert_eq!(writes(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn boots_of_a_held_device_are_no_fault_of_the_release() {
+    let mut lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Reports(Health::Starting));
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    lab.order(held()).await;
+    for boot in ["the second", "the third", "the fourth"] {
+        let (engine, notebook) = lab.cut();
+        lab = Lab::booted(engine, Arc::new(Host::default()), notebook, boot, PlanSettings::default());
+        lab.deliver(target(2));
+        lab.pass(20).await;
+    }
+    lab.order(Order::Unhold).await;
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is still on trial");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_power_cut_in_a_trial_is_no_fault_of_the_release() {
     let lab = Lab::new();
     lab.deliver(without_restart(1));

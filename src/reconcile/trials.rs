@@ -247,3 +247,44 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.save_ledger().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AppLedger, Commit, Hold, ReleaseKey, Trial, Waiting};
+
+    #[test]
+    fn a_trial_is_observed_at_least_every_ten_seconds() {
+        let app = AppId::parse("app").unwrap();
+        let release = ReleaseKey { commit: Commit::parse("2").unwrap(), specs: BTreeMap::new() };
+        let (ran, hand_over) = (Duration::ZERO, BTreeMap::new());
+        let trial = Some(Trial { release, ran, boots: 0, boot_id: String::new(), hand_over });
+        let entry = AppLedger { trial, ..AppLedger::default() };
+        let ledger = Ledger { apps: BTreeMap::from([(app.clone(), entry)]), ..Ledger::default() };
+        let hold = Some(Hold { reason: "audit".into(), since: "noon".into() });
+        let held = Ledger { hold, ..ledger.clone() };
+        let due = |ledger: &Ledger, reason: Option<(Reason, u64)>| {
+            let wait = reason.map(|(reason, left)| Waiting {
+                app: Some(app.clone()),
+                service: None,
+                reason,
+                why: String::new(),
+                retry_in: Some(Duration::from_secs(left)),
+                since: None,
+            });
+            let plan = Plan { stage: Vec::new(), waiting: wait.into_iter().collect() };
+            Trials::default().next_due(ledger, &plan).map(|due| due.as_secs())
+        };
+        for (why, ledger, reason, expected) in [
+            ("no trial", &Ledger::default(), None, None),
+            ("it starts", &ledger, None, Some(10)),
+            ("a long soak", &ledger, Some((Reason::Trial, 60)), Some(10)),
+            ("the end of a soak", &ledger, Some((Reason::Trial, 4)), Some(4)),
+            ("nothing to go back to", &ledger, Some((Reason::Degraded, 60)), None),
+            ("held while it starts", &held, None, None),
+            ("held while it soaks", &held, Some((Reason::Trial, 4)), Some(4)),
+        ] {
+            assert_eq!(due(ledger, reason), expected, "{why}");
+        }
+    }
+}

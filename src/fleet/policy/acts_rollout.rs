@@ -334,3 +334,7 @@ fn approve(rollout: &mut Rollout, wave: usize, without_webhook: bool) -> Result<
         }
     }
 }
+
+#[cfg(test)]
+#[path = "acts_rollout_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Leftovers of releases that are no longer wanted and were never accepted.
 
 use super::{Device, check, name};
-use crate::model::{ContainerId, Plan, Step};
+use crate::model::{ContainerId, Plan, SpecHash, Step};
 use crate::plan::violations;
 
 #[test]
@@ -68,4 +68,18 @@ fn the_checker_keeps_what_is_no_debris() {
         let expected: Vec<_> = why.iter().map(|why| format!("{step}: {why}")).collect();
         assert_eq!(found, expected, "{text}");
     }
+}
+
+/// A container of another supervisor has no spec of ours.
+#[test]
+fn what_another_supervisor_left_stays_until_the_first_release_is_accepted() {
+    let planned = |text: &str| {
+        let mut device = Device::parse(text);
+        device.observed.services[0].spec = SpecHash::of_original();
+        device.planned()
+    };
+    let waiting = "target 2, have 2, db@1 exited, db@2 created, web@2 created";
+    assert_eq!(planned(waiting), "try 2", "nothing of the first release runs yet");
+    assert_eq!(Device::parse(waiting).planned(), "remove db db-1, try 2", "unlike what we created");
+    assert_eq!(planned("target 2, good 2, db@1 exited, db@2 running, web@2 running"), "remove db db-1");
 }

@@ -190,6 +190,12 @@ fn an_operator_takes_a_release_back() {
             Ok(plan) => {
                 assert!(matches!(answer, Answer::Done(_)), "{why}: {answer:?}");
                 assert_eq!(device.planned(), plan, "{why}");
+                let entry = &device.ledger.apps[&app()];
+                assert_eq!(
+                    (&entry.good, &entry.previous),
+                    (&Some(release(1)), &None),
+                    "{why}: it is used once"
+                );
             }
             Err(refusal) => {
                 assert_eq!(answer, refusal, "{why}");
@@ -215,6 +221,11 @@ fn an_operator_tries_again() {
         "start job job-6, stop web web-1, start web web-6",
         "how it ended before is past"
     );
+    let text = "target 5, good 1, rejected 5, db@1 running, db@5 failed, web@1 exited";
+    let (device, _) = ordered(text, &retry);
+    let stopped: Vec<_> =
+        device.ledger.apps[&app()].stopped_by_agent.iter().map(ToString::to_string).collect();
+    assert_eq!(stopped, ["db-5"], "web is of the good release, too, and has ended for it");
     let (_, answer) = ordered("target 2, good 1, db@1 running", &retry);
     assert_eq!(answer, Answer::Done("nothing to retry".into()));
     let (_, answer) = ordered("hold, target 2, good 1, rejected 2", &retry);

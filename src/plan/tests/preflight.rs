@@ -124,6 +124,8 @@ fn a_port_that_is_taken_costs_no_byte() {
     }
     let device = Device::parse(&on("port 80 * nginx-1"));
     assert_eq!(device.plan().waiting[0].why, "host port 80 is in use by nginx-1");
+    let device = Device::parse(&on("port 80 *, halted web@12"));
+    assert_eq!(device.planned(), "pull r/db:12, pull r/web:12", "an operator has stopped web");
     let mut device = Device::parse(&on("port 80 *"));
     device.facts.ports[0].protocol = crate::model::Protocol::Udp;
     assert_eq!(device.planned(), "pull r/db:12, pull r/web:12", "the same number, another protocol");

@@ -392,6 +392,55 @@ async fn an_unhealthy_service_is_restarted_within_its_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_heal_window_is_not_missed() {
+    let heal_window = Duration::from_secs(1000);
+    let lab = Lab::with(PlanSettings { heals: 1, heal_window, ..PlanSettings::default() });
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    let starts = |lab: &Lab| lab.engine.calls().iter().filter(|call| call.starts_with("start ")).count();
+    let before = starts(&lab);
+    for _ in 0..2 {
+        lab.engine.meddle(|services| {
+            let web = services.iter_mut().find(|s| s.service.as_str() == "web");
+            web.unwrap().health = crate::model::Health::Unhealthy;
+        });
+        lab.pass(10).await;
+    }
+    assert_eq!(starts(&lab) - before, 1, "the budget is used up");
+    lab.pass(970).await;
+    assert_eq!(starts(&lab) - before, 1);
+    lab.pass(30).await;
+    assert_eq!(starts(&lab) - before, 2, "although no event and no resync is due");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_container_that_somebody_removed_is_forgotten() {
+    let lab = on_release_1().await;
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2");
+    let stopped = || lab.notebook.0.lock().unwrap().ledger.apps[&app_id("app")].stopped_by_agent.len();
+    assert_eq!(stopped(), 2);
+    lab.engine.meddle(|services| services.retain(|s| s.release.as_str() != "1"));
+    lab.pass(30).await;
+    assert_eq!((lab.good().as_deref(), stopped()), (Some("2"), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_that_no_release_wants_any_more_is_dropped() {
+    let lab = on_release_1().await;
+    lab.engine.slow(&image("web", 2), Duration::from_secs(600));
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    assert_eq!(reasons(&lab), [Reason::Downloading]);
+    lab.deliver(target(3));
+    lab.pass(1000).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
+    let pulls = lab.engine.calls().into_iter().filter(|call| call == "pull r/web:2");
+    assert_eq!(pulls.count(), 0, "the fake notes a pull at its end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_operator_stopped_stays_stopped_over_restarts() {
     let lab = on_release_1().await;
     let spec = release(1).services[&service("web")].hash.clone();
@@ -432,6 +481,24 @@ async fn a_container_that_does_not_stop_is_killed() {
     let verbs: Vec<_> = ends.iter().map(|call| call.split(' ').next().unwrap()).collect();
     let verbs: Vec<_> = verbs.into_iter().filter(|verb| *verb != "inspect").collect();
     assert_eq!(verbs, ["start", "stop", "stop", "kill", "remove"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_step_that_failed_is_not_done() {
+    let lab = on_release_1().await;
+    let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+    let web = observed.services.iter().find(|s| s.service.as_str() == "web").unwrap().container.clone();
+    lab.engine.never("stop", &web);
+    let mut without = target(1);
+    let TargetApp::Wanted(wanted) = without.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+    wanted.release = None;
+    lab.deliver(without);
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "");
+    let calls: Vec<_> = lab.engine.calls().into_iter().filter(|call| call.ends_with(web.as_str())).collect();
+    let verbs: Vec<_> = calls.iter().filter_map(|call| call.split(' ').next()).collect();
+    let verbs: Vec<_> = verbs.into_iter().filter(|verb| *verb != "inspect").collect();
+    assert_eq!(verbs, ["start", "stop", "stop", "kill", "remove"], "it is not removed while it runs");
 }
 
 #[tokio::test(start_paused = true)]
@@ -650,24 +717,27 @@ async fn layers_that_come_with_another_image_need_no_room() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_stage_is_no_part_of_a_trial() {
-    let short = || {
+    let short = |deadline: u64| {
         let mut target = target(2);
-        release_of(&mut target).trial.deadline = Some(Duration::from_secs(60));
+        release_of(&mut target).trial.deadline = Some(Duration::from_secs(deadline));
         target
     };
     let lab = on_release_1().await;
     let before = lab.engine.calls().len();
-    lab.deliver(short());
+    lab.deliver(short(60));
     lab.pass(20).await;
     let first = lab.engine.calls()[before..].iter().position(|call| call.starts_with("stop ")).unwrap();
-    let lab = on_release_1().await;
-    lab.engine.fail(first, Fault::Freeze);
-    lab.deliver(short());
-    lab.pass(200).await;
-    lab.engine.thaw();
-    lab.pass(60).await;
-    assert!(lab.engine.calls()[before + first].starts_with("stop "), "that one took 200 s");
-    assert_eq!((lab.runs().await.as_str(), reasons(&lab)), ("db@2 web@2", vec![]));
+    // The call is given up after a while, or is answered late.
+    for (deadline, frozen) in [(60, 200), (20, 40)] {
+        let lab = on_release_1().await;
+        lab.engine.fail(first, Fault::Freeze);
+        lab.deliver(short(deadline));
+        lab.pass(frozen).await;
+        lab.engine.thaw();
+        lab.pass(60).await;
+        assert!(lab.engine.calls()[before + first].starts_with("stop "), "that one took {frozen} s");
+        assert_eq!((lab.runs().await.as_str(), reasons(&lab)), ("db@2 web@2", vec![]), "{frozen} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -337,3 +337,92 @@ fn a_plan_counts_members_in_the_wave_in_which_they_were_exposed() {
     story.device(9).tags = BTreeMap::new();
     assert_eq!(plan(&story.rollout, subjects(&story.devices)), [(1, 1), (4, 4)]);
 }
+
+#[test]
+fn after_a_setback_the_soak_begins_anew() {
+    let json = r#"{"waves": ["100%"], "advance": "90%", "soak": "10m", "observe": "10m", "test": {"detect": "90%"}}"#;
+    let mut story = Story::new(json, 10);
+    story.decide();
+    story.all_exposed(Stands::OnTarget);
+    story.device(9).stands = Stands::Updating;
+    story.decide();
+    assert_eq!(story.rollout.settled, Some(story.now), "nine of ten are enough");
+    story.wait(5);
+    story.device(0).stands = Stands::Unhealthy;
+    story.decide();
+    assert_eq!(
+        (&story.rollout.phase, story.rollout.settled),
+        (&Phase::Running, None),
+        "eight of nine are not"
+    );
+    story.wait(1);
+    story.device(9).stands = Stands::OnTarget;
+    story.decide();
+    assert_eq!(story.rollout.settled, Some(story.now), "nine of ten again");
+    story.wait(9);
+    story.decide();
+    assert_eq!(story.rollout.phase, Phase::Running);
+    story.wait(1);
+    story.decide();
+    assert_eq!(story.rollout.phase, Phase::Completed);
+}
+
+#[test]
+fn a_resumed_wave_is_not_paused_again_by_doubt() {
+    let json =
+        r#"{"waves": ["50%", "100%"], "advance": "90%", "soak": "1m", "observe": "1m", "strict": true}"#;
+    let mut story = Story::new(json, 60);
+    story.decide();
+    story.all_exposed(Stands::OnTarget);
+    let exposed: Vec<u32> =
+        story.exposed().iter().map(|uuid| u32::from_str_radix(uuid, 16).unwrap()).collect();
+    story.device(exposed[0]).stands = Stands::Rejected;
+    story.decide();
+    story.wait(1);
+    story.decide();
+    assert!(story.pause().starts_with("1 of "));
+    story.rollout.resume(story.now);
+    story.decide();
+    story.wait(1);
+    story.device(exposed[1]).stands = Stands::Unhealthy;
+    story.decide();
+    assert_eq!(
+        (&story.rollout.phase, story.rollout.wave),
+        (&Phase::Running, 1),
+        "a person wants it to go on"
+    );
+    all_accept(&mut story);
+    story.wait(60);
+    story.decide();
+    assert!(story.pause().starts_with("1 of "), "but not beyond that wave");
+}
+
+#[test]
+fn within_a_wave_the_order_is_that_of_the_positions() {
+    let mut story = Story::new(r#"{"waves": ["100%"], "at_once": 1}"#, 0);
+    story.join(0, "rollout=late");
+    (1..5).for_each(|number| story.join(number, ""));
+    story.join(9, "rollout=early");
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        let before = story.exposed();
+        story.decide();
+        order.extend(story.exposed().difference(&before).cloned());
+        story.all_exposed(Stands::OnTarget);
+    }
+    assert_eq!((&order[0], &order[5], order.len()), (&uuid(9), &uuid(0), 6));
+    // By their places in rollout 1. Their uuids would give another order.
+    assert_eq!(order[1..5], [3, 4, 1, 2].map(uuid));
+}
+
+#[test]
+fn late_devices_are_in_no_share_but_the_last() {
+    let mut story = Story::new(r#"{"waves": ["99%", "100%"], "soak": "1m"}"#, 1);
+    (10..40).for_each(|number| story.join(number, "rollout=late"));
+    all_accept(&mut story);
+    assert_eq!(story.exposed(), BTreeSet::from([uuid(0)]));
+    story.wait(1);
+    story.decide();
+    story.decide();
+    assert_eq!(story.exposed().len(), 31);
+}
