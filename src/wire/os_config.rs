@@ -228,7 +228,7 @@ mod tests {
             ("remote", "a line `remote` must have a host, a port and a protocol, and no more"),
             ("remote a 1 tcp x", "a line `remote` must have a host, a port and a protocol, and no more"),
             ("remote a;reboot 443", "\"a;reboot\" is no host"),
-            ("remote \"a b\" 443", "a line `remote` must have a host, a port and a protocol, and no more"),
+            ("remote \"a b\" 443", "\"b\\\"\" is no port"),
             ("remote -a 443", "\"-a\" is no host"),
             ("remote a..b 443", "\"a..b\" is no host"),
             ("remote a 0", "\"0\" is no port"),

@@ -237,8 +237,9 @@ fn the_cloud_orders_through_the_tunnel() {
     let wire = wire.split(" dev ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     assert_eq!(scene.server.ask(&at(&own), "", &["--interface", &wire]).0, 0);
     let url = at(&own);
+    // The kernel lets this machine connect; its address is not that of the server.
     let local = try_run(&["curl", "--silent", "--max-time", "5", url.trim_start_matches("GET ")]);
-    assert!(!local.status.success(), "{}", String::from_utf8_lossy(&local.stdout));
+    assert_ne!(String::from_utf8_lossy(&local.stdout), "OK");
     assert_eq!(scene.ask(&key, "GET /ping", "").0, 200, "the tunnel still is");
     let reports = scene.cloud.reports().join("\n");
     assert!(!reports.contains(&own), "the address of the tunnel is no address of the device: {reports}");
