@@ -155,7 +155,7 @@ fn what_is_shown_to_people() {
     assert!(said.starts_with(begins), "{said}");
     let ends = "                         -> correct it and run `cotter config check`; the agent does not start with invalid \
                 settings\n  ok     config-writers  only their owner can write them\n\n\
-                1 ok, 0 with a warning, 1 with an error, 42 skipped (--all shows them)\n";
+                1 ok, 0 with a warning, 1 with an error, 43 skipped (--all shows them)\n";
     assert!(said.ends_with(ends), "{said}");
     let (_, said) = run(&["--config", settings.to_str().expect("text"), "--dont-run", "host", "--all"]);
     assert!(said.contains("host\n  skip   host-clock            left out by --dont-run\n"), "{said}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +118,8 @@ async fn a_clock_that_is_set_back_while_a_log_is_followed_silences_it_for_ten_mi
         cursor: Some(cursor(999)),
         now_ms: || NOW.load(Ordering::Relaxed),
     };
-    let following = tokio::spawn(async move { follower.run().await });
+    let mut following = JoinSet::new();
+    following.spawn(async move { follower.run().await });
     tokio::time::sleep(Duration::from_secs(1)).await;
     NOW.store(500_000, Ordering::Relaxed);
     write(&engine, "aa", 500, "after");
@@ -129,7 +131,7 @@ async fn a_clock_that_is_set_back_while_a_log_is_followed_silences_it_for_ten_mi
     let opened = engine.logs_opened(&container("aa"));
     tokio::time::sleep(Duration::from_secs(7200)).await;
     assert_eq!(engine.logs_opened(&container("aa")), opened);
-    following.abort();
+    following.abort_all();
 }
 
 /// A target with these apps.
@@ -301,7 +303,8 @@ async fn what_a_silent_cloud_has_not_confirmed_is_sent_again() {
     let (cursors, rewind, buffer) =
         (Arc::clone(&upload.cursors), Arc::clone(&upload.rewind), Arc::clone(&upload.buffer));
     let (report, stop) = (upload.report.subscribe(), CancellationToken::new());
-    let uploading = tokio::spawn({
+    let mut uploading = JoinSet::new();
+    uploading.spawn({
         let stop = stop.clone();
         async move { upload.run(&stop).await }
     });
@@ -328,7 +331,7 @@ async fn what_a_silent_cloud_has_not_confirmed_is_sent_again() {
     // Three lines and a message, and then the line and that message once more.
     assert_eq!((counts.lines, counts.waiting), (4 + 2, 0));
     stop.cancel();
-    timeout(Duration::from_secs(5), uploading).await.expect("it stops").unwrap();
+    timeout(Duration::from_secs(5), uploading.join_all()).await.expect("it stops");
 }
 
 #[tokio::test]
@@ -337,7 +340,8 @@ async fn what_was_sent_before_a_connection_broke_is_not_sent_twice_and_is_counte
     let upload = upload(&listener, Times { idle: Duration::from_secs(60), ..TIMES });
     let (cursors, buffer) = (Arc::clone(&upload.cursors), Arc::clone(&upload.buffer));
     let (mut report, stop) = (upload.report.subscribe(), CancellationToken::new());
-    let uploading = tokio::spawn({
+    let mut uploading = JoinSet::new();
+    uploading.spawn({
         let stop = stop.clone();
         async move { upload.run(&stop).await }
     });
@@ -361,7 +365,7 @@ async fn what_was_sent_before_a_connection_broke_is_not_sent_twice_and_is_counte
         let _n = stream.read(&mut piece).await.unwrap();
     }
     stop.cancel();
-    let stopped = async { tokio::join!(confirm(&mut stream), async { uploading.await.unwrap() }) };
+    let stopped = async { tokio::join!(confirm(&mut stream), uploading.join_all()) };
     timeout(Duration::from_secs(5), stopped).await.expect("it stops");
     assert_eq!(report.borrow().logs.lines, 4 + 1, "a message says that lines may be missing");
 }

@@ -65,10 +65,13 @@ fn row(line: &str) -> Option<Route<'_>> {
 mod tests {
     use super::*;
 
-    /// The kernel's table with these rows: interface, network, gateway, mask.
-    fn table(rows: &[(&str, [u8; 4], [u8; 4], [u8; 4])]) -> String {
+    /// Interface, network, gateway, mask.
+    type Row<'a> = (&'a str, [u8; 4], [u8; 4], [u8; 4]);
+
+    /// The kernel's table with these rows.
+    fn table(rows: &[Row<'_>]) -> String {
         let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
-        let row = |(interface, range, gateway, mask): &(&str, [u8; 4], [u8; 4], [u8; 4])| {
+        let row = |(interface, range, gateway, mask): &Row<'_>| {
             format!(
                 "{interface}\t{}\t{}\t0001\t0\t0\t0\t{}\t0\t0\t0\n",
                 word(*range),
