@@ -125,6 +125,13 @@ async fn a_device_reads_its_tags_and_sets_only_those_of_its_own() {
             "only tags whose key begins",
         ),
         ("one of two", &own, json!({ uuid(1): { "device.a": "1", "rollout": "never" } }), 400, "\"rollout\""),
+        (
+            "all places",
+            &own,
+            json!({ uuid(1): (0..49).map(|n| (format!("device.n{n}"), json!(""))).collect::<serde_json::Map<_, _>>() }),
+            400,
+            "number of tags that a device sets itself",
+        ),
         ("no tag", &own, json!({ uuid(1): { "device.a b": "1" } }), 400, "tag key"),
         ("nothing", &own, json!({ uuid(1): {} }), 400, "no tag"),
         (

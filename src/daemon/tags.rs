@@ -39,8 +39,11 @@ type Tags = BTreeMap<String, String>;
 /// What was sent, and what became of it.
 type Sent = (Tags, Result<(), CloudError>);
 
-/// What was read, with the service that asked.
-type Read = (oneshot::Sender<Result<Vec<DeviceTag>, String>>, Result<Vec<DeviceTag>, CloudError>);
+/// Takes the tags for a service that asked for them.
+type Answer = oneshot::Sender<Result<Vec<DeviceTag>, String>>;
+
+/// What was read, with the service that asked and the value of [`TagTask::sends`] then.
+type Read = (Answer, u64, Result<Vec<DeviceTag>, CloudError>);
 
 /// The tags that the cloud does not have yet, and who asks about tags.
 pub(super) struct TagTask {
@@ -49,7 +52,9 @@ pub(super) struct TagTask {
     pending: Tags,
     /// What the cloud has, as far as that is known, and since when.
     taken: BTreeMap<String, (String, Instant)>,
-    /// Most tags of the next request. It is less than all while the tag is searched for that the cloud refuses.
+    /// How often a request with changes has begun or ended. What was read from the cloud meanwhile may be outdated.
+    sends: u64,
+    /// Maximum number of tags of the next request. It is less than all while the tag is searched for that the cloud refuses.
     most: usize,
     wait: Duration,
     gap: Duration,
@@ -65,6 +70,7 @@ impl TagTask {
             file,
             pending,
             taken: BTreeMap::new(),
+            sends: 0,
             most: MOST_TAGS,
             wait: FIRST,
             gap: GAP,
@@ -92,6 +98,7 @@ impl TagTask {
                 () = stop.cancelled() => return,
                 (tags, result) = sent => {
                     sending = None;
+                    self.sends += 1;
                     next = Instant::now() + self.settle(&tags, result).await;
                 }
                 Some(request) = self.requests.recv() => match request {
@@ -99,12 +106,14 @@ impl TagTask {
                         _ = answer.send(Err("the tags are being read for others: try again later".to_owned()));
                     }
                     TagRequest::Read(answer) => {
-                        reads.spawn(read(client.clone(), identity.clone(), answer));
+                        reads.spawn(read(client.clone(), identity.clone(), (answer, self.sends)));
                     }
                     TagRequest::Set(tags, answer) => _ = answer.send(self.keep(tags).await),
                 },
-                Some(read) = reads.join_next() => if let Ok((answer, tags)) = read {
-                    self.learn(&tags);
+                Some(read) = reads.join_next() => if let Ok((answer, sends, tags)) = read {
+                    if sends == self.sends {
+                        self.learn(&tags);
+                    }
                     _ = answer.send(tags.map_err(|error| error.to_string()));
                 },
                 () = tokio::time::sleep_until(next), if is_due => {
@@ -116,6 +125,7 @@ impl TagTask {
                         (tags, sent)
                     };
                     sending = Some(send.boxed());
+                    self.sends += 1;
                 }
             }
         }
@@ -208,14 +218,10 @@ impl TagTask {
 }
 
 /// Reads the tags at the cloud.
-async fn read(
-    client: Client,
-    identity: Identity,
-    answer: oneshot::Sender<Result<Vec<DeviceTag>, String>>,
-) -> Read {
+async fn read(client: Client, identity: Identity, (answer, sends): (Answer, u64)) -> Read {
     let id = identity.registered.as_ref().and_then(|at| at.device_id);
     let tags = client.tags(&identity.uuid, &identity.device_key, id).await;
-    (answer, tags)
+    (answer, sends, tags)
 }
 
 /// Returns `true` if the same request cannot succeed later.

@@ -37,6 +37,8 @@ pub(super) struct Follower<E> {
     /// The last line that was read.
     pub(super) cursor: Option<LogCursor>,
     /// Returns the milliseconds since 1970.
+    /// Whether lines after the cursor that the engine does not return any more are a gap.
+    pub(super) may_skip: bool,
     pub(super) now_ms: fn() -> u64,
 }
 
@@ -60,17 +62,16 @@ impl<E: Inspect> Follower<E> {
     /// If the log cannot be opened, or breaks off.
     pub(super) async fn run(&mut self) -> Result<(), EngineError> {
         let mut pace = Pace::new(Instant::now());
-        let mut may_skip = false;
         loop {
             let since = self.since().await?;
             let log = self.engine.follow_log(&self.container, since, TAIL).await?;
-            match self.read(log, since, &mut pace, may_skip).await {
+            match self.read(log, since, &mut pace).await {
                 Stopped::Ended(ended) => return ended,
                 Stopped::Paced(until) => tokio::time::sleep_until(until).await,
                 Stopped::Full(cost) => self.buffer.wait_for_room(&self.container, cost).await,
                 Stopped::ClockSetBack => {}
             }
-            may_skip = true;
+            self.may_skip = true;
         }
     }
 
@@ -95,13 +96,7 @@ impl<E: Inspect> Follower<E> {
 
     /// Reads a log that was opened at the cursor, and drops the lines that were read before. If these do not come again, the
     /// engine returned only the last lines of a longer log. Then some lines are lost, and the gap is reported.
-    async fn read(
-        &mut self,
-        mut log: FollowedLog,
-        since: Option<LogTime>,
-        pace: &mut Pace,
-        may_skip: bool,
-    ) -> Stopped {
+    async fn read(&mut self, mut log: FollowedLog, since: Option<LogTime>, pace: &mut Pace) -> Stopped {
         let mut resume = self.cursor.map(|cursor| (cursor, 0));
         let (mut turn, mut passed_over) = (0, 0);
         loop {
@@ -118,12 +113,15 @@ impl<E: Inspect> Follower<E> {
                     continue;
                 }
                 // Without `since` lines of any time are before the line of the cursor, unless that is not there any more.
-                let is_before = line.at < cursor.at || (since.is_none() && passed_over < TAIL);
+                let is_before = match since {
+                    Some(_) => line.at < cursor.at,
+                    None => passed_over < TAIL,
+                };
                 if *again == 0 && is_before {
                     passed_over += 1;
                     continue;
                 }
-                let is_gap = *again == 0 && may_skip;
+                let is_gap = *again == 0 && self.may_skip;
                 resume = None;
                 if is_gap {
                     self.report_gap(line.at);

@@ -88,7 +88,7 @@ impl<E: Inspect + 'static> Followers<E> {
             match self.known.get_mut(&container) {
                 None => {
                     let cursor = self.cursors.get(&container);
-                    self.begin(&container, what, cursor, (DELAYS.0, 0));
+                    self.begin((&container, cursor, false), what, (DELAYS.0, 0));
                 }
                 Some(known) => {
                     known.gone = None;
@@ -137,7 +137,7 @@ impl<E: Inspect + 'static> Followers<E> {
         self.buffer.drop_lines(|_| true);
         for (container, known) in std::mem::take(&mut self.known) {
             let cursor = self.cursors.get(&container);
-            self.begin(&container, known.what, cursor, (DELAYS.0, 0));
+            self.begin((&container, cursor, cursor.is_some()), known.what, (DELAYS.0, 0));
             if let Some(begun) = self.known.get_mut(&container) {
                 begun.gone = known.gone;
             }
@@ -178,22 +178,23 @@ impl<E: Inspect + 'static> Followers<E> {
             State::Following { .. } | State::Ended { .. } => true,
         });
         for (container, what, cursor, attempts) in due {
-            self.begin(&container, what, cursor, attempts);
+            self.begin((&container, cursor, false), what, attempts);
         }
     }
 
-    /// Begins a follower. `attempts` are the delay before the next attempt, and how often the engine has refused in a row.
+    /// Begins a follower of a container, from a cursor on. `may_skip`: lines that are not read again are reported as a gap.
+    /// `attempts` are the delay before the next attempt, and how often the engine has refused in a row.
     fn begin(
         &mut self,
-        container: &ContainerId,
+        (container, cursor, may_skip): (&ContainerId, Option<LogCursor>, bool),
         what: Followed,
-        cursor: Option<LogCursor>,
         attempts: (Duration, u32),
     ) {
         let (engine, buffer) = (Arc::clone(&self.engine), Arc::clone(&self.buffer));
         let id = container.clone();
         let now_ms = self.now_ms;
-        let mut follower = Follower { engine, container: id, what: what.clone(), buffer, cursor, now_ms };
+        let mut follower =
+            Follower { engine, container: id, what: what.clone(), buffer, cursor, may_skip, now_ms };
         let task = self.tasks.spawn(async move {
             let result = follower.run().await;
             Ended { container: follower.container, cursor: follower.cursor, result }

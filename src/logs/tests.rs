@@ -67,7 +67,7 @@ fn cursor(second: u64) -> LogCursor {
 }
 
 /// The lines that a follower with this cursor reads within some time, at the second 1000.
-async fn read(engine: Fake, cursor: Option<LogCursor>) -> Vec<String> {
+async fn read(engine: Fake, cursor: Option<LogCursor>, may_skip: bool) -> Vec<String> {
     let buffer = Arc::new(Buffer::default());
     buffer.share_among(1);
     let mut follower = Follower {
@@ -76,6 +76,7 @@ async fn read(engine: Fake, cursor: Option<LogCursor>) -> Vec<String> {
         what: followed("ab"),
         buffer: Arc::clone(&buffer),
         cursor,
+        may_skip,
         now_ms: || 1_000_000,
     };
     let _endless = timeout(Duration::from_secs(30), follower.run()).await;
@@ -93,14 +94,28 @@ async fn a_cursor_in_the_future_silences_no_container() {
     ] {
         let engine = engine();
         lines.iter().for_each(|(second, text)| write(&engine, "aa", *second, text));
-        assert_eq!(read(engine, Some(cursor(at))).await, expected, "{why}");
+        assert_eq!(read(engine, Some(cursor(at)), false).await, expected, "{why}");
     }
     // The last 1,000 lines are read, and the one of the cursor is not among them.
     let engine = engine();
     write(&engine, "aa", 5000, "before");
     (0..1500).for_each(|n| write(&engine, "aa", 900, &n.to_string()));
-    let read = read(engine, Some(cursor(5000))).await;
+    let read = read(engine, Some(cursor(5000)), false).await;
     assert_eq!((read.len() > 500, read[0].as_str()), (true, "500"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_are_not_read_again_after_a_silence_are_a_gap() {
+    let with = |lines: u32| {
+        let engine = engine();
+        write(&engine, "aa", 900, "sent");
+        (0..lines).for_each(|n| write(&engine, "aa", 901, &n.to_string()));
+        engine
+    };
+    let few = read(with(3), Some(cursor(900)), true).await;
+    assert_eq!(few, ["0", "1", "2"]);
+    let many = read(with(1500), Some(cursor(900)), true).await;
+    assert!(many[0].starts_with("Suppressed") && many[1] == "500", "{:?}", &many[..2]);
 }
 
 /// Some engines pass no line that is older than the time with which the log was opened, also while it is followed.
@@ -116,6 +131,7 @@ async fn a_clock_that_is_set_back_while_a_log_is_followed_silences_it_for_ten_mi
         what: followed("ab"),
         buffer: Arc::clone(&buffer),
         cursor: Some(cursor(999)),
+        may_skip: false,
         now_ms: || NOW.load(Ordering::Relaxed),
     };
     let mut following = JoinSet::new();

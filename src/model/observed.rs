@@ -163,10 +163,18 @@ impl ObservedNetwork {
     /// have, although it is another one.
     #[must_use]
     pub fn takes_the_name_of(&self, name: &NetworkName, spec: &NetworkSpec) -> bool {
-        let has_number = self.name.split_once('_').is_some_and(|(of, _)| of.parse::<u64>().is_ok());
         let is_same = self.config_hash == spec.config_hash;
-        self.is_original && has_number && self.network == *name && spec.config_hash.is_none() && !is_same
+        self.is_original
+            && is_named_by_number(&self.name)
+            && self.network == *name
+            && spec.config_hash.is_none()
+            && !is_same
     }
+}
+
+/// Returns `true` for a name of the form `NUMBER_name`.
+fn is_named_by_number(name: &str) -> bool {
+    name.split_once('_').is_some_and(|(of, _)| of.parse::<u64>().is_ok())
 }
 
 /// A network that a balena supervisor created.
@@ -176,7 +184,7 @@ pub struct OriginalNetwork {
     pub of: String,
     pub id: NetworkId,
     pub network: NetworkName,
-    /// Whether it has no config: then it is the same as a network of ours without a config.
+    /// Whether it has no config: then it is the same as a network of ours with its name.
     pub is_plain: bool,
     /// Its name on the engine.
     pub name: String,
@@ -187,8 +195,9 @@ pub struct OriginalNetwork {
 impl OriginalNetwork {
     fn of_app(self, app: &AppId) -> ObservedNetwork {
         let Self { id, network, is_plain, name, subnets, gateway, .. } = self;
-        // No config of a release has this hash.
-        let config_hash = (!is_plain).then(|| "original".to_owned());
+        // Ours are named by the number, so containers could not join one with another name. No config of a release has this
+        // hash.
+        let config_hash = (!is_plain || !is_named_by_number(&name)).then(|| "original".to_owned());
         let app = app.clone();
         ObservedNetwork { id, app, network, config_hash, name, subnets, gateway, is_original: true }
     }
@@ -203,4 +212,28 @@ pub struct OwnVolume {
     pub volume: VolumeName,
     /// All containers that mount it, whoever created them and whether or not they run.
     pub used_by: BTreeSet<ContainerId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_network_that_has_our_name_is_as_good_as_ours() {
+        for (name, is_plain, is_ours) in
+            [("7_lan", true, true), ("7_lan", false, false), ("0abc_lan", true, false), ("lan", true, false)]
+        {
+            let found = OriginalNetwork {
+                of: "7".to_owned(),
+                id: NetworkId::parse("n1").unwrap(),
+                network: NetworkName::parse("lan").unwrap(),
+                is_plain,
+                name: name.to_owned(),
+                subnets: Vec::new(),
+                gateway: None,
+            };
+            let owned = found.of_app(&AppId::parse("ab".repeat(16)).unwrap());
+            assert_eq!(owned.config_hash.is_none(), is_ours, "{name} {is_plain}");
+        }
+    }
 }

@@ -44,7 +44,7 @@ async fn variables_are_set_changed_and_removed_and_a_secret_is_only_written() {
     browser.click_text("Set variable").await;
     browser.until_text("Set TOKEN of greenhouse.").await;
     browser.click("a[aria-label='Change TOKEN']").await;
-    browser.until_text("what it is now is not shown").await;
+    browser.until_text("the present value is not shown").await;
     let html = browser.eval("document.documentElement.outerHTML").await;
     assert!(!html.as_str().unwrap().contains("hunter2"));
     assert_eq!(listed(&scene, &format!("fleet={fleet}")).await.len(), 2);
@@ -56,6 +56,16 @@ async fn variables_are_set_changed_and_removed_and_a_secret_is_only_written() {
     browser.until_text("The list of variables has changed since you looked at it").await;
     let html = browser.eval("document.documentElement.outerHTML").await;
     assert!(!html.as_str().unwrap().contains("hunter3"), "a refused secret does not come back");
+    // A variable becomes a secret, and the first attempt is refused: it is still to become one.
+    browser.open(&scene.url(&page)).await;
+    browser.click("a[aria-label='Change RATE']").await;
+    browser.until_there("dialog #value").await;
+    browser.click("dialog input[name=secret]").await;
+    browser.type_into("#value", "hunter4\nhunter4").await;
+    browser.click_text("Set variable").await;
+    browser.until_there("dialog [role=alert]").await;
+    let form = "[document.querySelector('dialog input[name=secret]').checked, document.querySelector('dialog #value').value]";
+    assert_eq!(browser.eval(form).await, json!([true, ""]));
     // The page of a device has those of its fleet, too, and changes only its own.
     browser.open(&scene.url(&format!("/devices/{device}"))).await;
     browser.click_text("Variables of this device").await;

@@ -29,6 +29,9 @@ const CHECK: Duration = Duration::from_secs(10);
 /// When a device whose logs are not wanted may ask again, in seconds.
 const NOT_WANTED: u64 = 60;
 
+/// The answer to a stream that is not read to its end because the server stops.
+const STOPPING: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
 /// Says whether the device is to upload its logs.
 pub(super) fn wanted(records: &Records, uuid: &DeviceUuid) -> [(HeaderName, &'static str); 1] {
     [(LOGS, if records.logs.wants(uuid) { "on" } else { "off" })]
@@ -73,12 +76,17 @@ pub(super) async fn stream(
     stream.run().await.into_response()
 }
 
-/// Waits. Returns `false` if the server stops or the device opens another stream meanwhile.
-async fn has_waited(records: &Records, place: &Place, wait: Duration) -> bool {
+/// Waits. Returns `false` if the device opens another stream meanwhile.
+///
+/// # Errors
+///
+/// The server stops.
+async fn has_waited(records: &Records, place: &Place, wait: Duration) -> Result<bool, StatusCode> {
     tokio::select! {
-        () = records.logs.closed() => false,
-        () = place.replaced() => false,
-        () = tokio::time::sleep(wait) => true,
+        biased;
+        () = records.logs.closed() => Err(STOPPING),
+        () = place.replaced() => Ok(false),
+        () = tokio::time::sleep(wait) => Ok(true),
     }
 }
 
@@ -96,8 +104,10 @@ impl Stream {
     async fn run(&mut self) -> StatusCode {
         // What the device's streams before owe is waited for by this one, so a new stream is read no sooner.
         let owed = self.place.owed();
-        if !has_waited(&self.records, &self.place, owed).await {
-            return StatusCode::CREATED;
+        match has_waited(&self.records, &self.place, owed).await {
+            Ok(true) => {}
+            Ok(false) => return StatusCode::CREATED,
+            Err(status) => return status,
         }
         let status = loop {
             match self.turn().await {
@@ -114,11 +124,15 @@ impl Stream {
 
     /// Reads for a short time, and keeps what has come. Returns `false` at the end of the stream, and when it is not wanted any
     /// more, or the device has opened another one.
+    ///
+    /// # Errors
+    ///
+    /// The status of the answer. A server that stops confirms nothing, because it has not read the rest.
     async fn turn(&mut self) -> Result<bool, StatusCode> {
         let logs = &self.records.logs;
         let first = tokio::select! {
             biased;
-            () = logs.closed() => return Ok(false),
+            () = logs.closed() => return Err(STOPPING),
             () = self.place.replaced() => return Ok(false),
             piece = timeout(CHECK, self.pieces.next()) => piece,
         };
@@ -136,7 +150,7 @@ impl Stream {
         }
         self.keep().await.map_err(|_| StatusCode::BAD_REQUEST)?;
         // A device that sends too much is not read for a while, so that its own connection holds it up.
-        Ok(has_waited(&self.records, &self.place, wait).await && self.is_wanted())
+        Ok(has_waited(&self.records, &self.place, wait).await? && self.is_wanted())
     }
 
     fn is_wanted(&self) -> bool {

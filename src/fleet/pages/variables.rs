@@ -220,10 +220,12 @@ async fn set_form(
 ) -> Result<Markup, Trouble> {
     visitor.needs(Permission::Variables)?;
     let (found, etag) = holder.find(visitor, fields).await?;
-    let is_secret = found.as_ref().map_or(fields.get("secret").is_some(), |row| row.secret);
+    let was_secret = found.as_ref().is_some_and(|row| row.secret);
+    let is_secret = was_secret || fields.get("secret").is_some();
     // A secret value that was refused is not sent back to the browser.
-    let typed = fields.all("value").pop().filter(|_| !is_secret && fields.get("secret").is_none());
-    let value = typed.or_else(|| found.as_ref().and_then(|row| row.value.clone())).unwrap_or_default();
+    let typed = fields.all("value").pop().filter(|_| !is_secret);
+    let present = found.as_ref().and_then(|row| row.value.clone()).filter(|_| !is_secret);
+    let value = typed.or(present).unwrap_or_default();
     let content = html! {
         (field("name", "Name", &fields.text("name"), "Such as RATE."))
         div.field {
@@ -231,11 +233,11 @@ async fn set_form(
             // A browser drops the first line break.
             textarea #value name="value" rows="3" autocomplete="off" spellcheck="false" aria-describedby="value-hint" { "\n" (value) }
             p.muted.small #value-hint {
-                @if is_secret { "It is secret: what it is now is not shown." } @else { "Devices get it exactly as it is here." }
+                @if is_secret { "It is secret: the present value is not shown." } @else { "Devices get it exactly as it is here." }
             }
         }
         (field("service", "Service", &fields.text("service"), "Only for this service. Empty: for all services."))
-        @if is_secret && found.is_some() { input type="hidden" name="secret" value="1"; } @else {
+        @if was_secret { input type="hidden" name="secret" value="1"; } @else {
             (tick("secret", "1", is_secret, &html! { "Secret: no page, command or log shows its value again" }))
         }
         p.muted { "Services whose environment changes are restarted, as in an update." }
@@ -270,7 +272,7 @@ async fn confirm(
             @if let Some(service) = &row.service { " for the service " (named(service)) }
             " is removed. " (restarts(changed.devices)) "."
         }
-        @if row.secret { p.muted { "It is secret: nobody can read its value here before." } }
+        @if row.secret { p.muted { "It is secret: its value cannot be shown before it is removed." } }
     };
     let here = holder.page();
     let hidden = vec![

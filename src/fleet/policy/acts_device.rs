@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::rules::{bad, check_device_name, check_device_type, check_tag, check_tag_count};
+use super::rules::{bad, check_device_name, check_device_type, check_range, check_tag, check_tag_count};
 use super::{Change, Counters, Device, Fleet, KeyHash, Refusal, Release, Reported, World};
 use crate::model::DeviceUuid;
 
 /// The beginning of the keys of tags that a device may set itself.
 pub const OWN_TAGS: &str = "device.";
+
+/// Maximum number of tags that a device sets itself, so that it always has room for an operator's.
+const MOST_OWN_TAGS: u64 = 50;
 
 const OWN_ACCEPTS: &str = "a device itself sets only tags whose key begins with \"device.\"; others are an operator's: `cotter device tag`";
 
@@ -180,6 +183,9 @@ impl World {
         if let Some(key) = set.keys().find(|key| !key.starts_with(OWN_TAGS)) {
             return Err(bad("tag key of a device's own", key, OWN_ACCEPTS));
         }
+        let others = device.tags.keys().filter(|key| key.starts_with(OWN_TAGS) && !set.contains_key(*key));
+        let own = u64::try_from(others.count() + set.len()).ok();
+        check_range("number of tags that a device sets itself", own, 0..=MOST_OWN_TAGS)?;
         self.tag_device(device, &Tagging { set, remove: Vec::new() })
     }
 
