@@ -113,7 +113,8 @@ fn a_supervisors_container_has_its_own_grace_and_its_old_network_is_adopted() {
     cloud.target("one", &json!({ uuid(1): app(number, "shop", "one", &[("web", web)]) }));
     agent.start_again();
     until_runs(&agent, "one");
-    assert!(!docker.try_run(&["inspect", &old]).status.success(), "it is removed");
+    let is_gone = || (!docker.try_run(&["inspect", &old]).status.success()).then_some(());
+    eventually("it is removed", Duration::from_secs(20), is_gone);
     let waited = grace(&lab, &id, &since).expect("a stop signal, and then SIGKILL");
     assert!((1.5..6.0).contains(&waited), "its own 2 s, and not the 10 s of others: {waited}");
     let ours = docker.running("default");
@@ -123,7 +124,8 @@ fn a_supervisors_container_has_its_own_grace_and_its_old_network_is_adopted() {
 }
 
 /// What balena's supervisor lists on the engine as its own (docs/dev/protocol.md, "Labels of containers").
-fn supervised(lab: &Lab, kind: &str, what: &str) -> Vec<String> {
+fn supervised(lab: &Lab, kind: &str) -> Vec<String> {
+    let what = if kind == "container" { "{{.Names}}" } else { "{{.Name}}" };
     let mut args = vec![kind, "ls", "--filter", "label=io.balena.supervised", "--format", what];
     if kind == "container" {
         args.push("--all");
@@ -141,7 +143,7 @@ fn after_the_agent_has_left_a_supervisor_finds_its_volumes_and_nothing_in_its_wa
     let mut made = vec![name.clone(), network.clone()];
     made.extend(volumes.clone());
     let _remains = Remains(&lab, made);
-    let before = ["container", "network", "volume"].map(|kind| supervised(&lab, kind, "{{.Name}}"));
+    let before = ["container", "network", "volume"].map(|kind| supervised(&lab, kind));
     let tags = || {
         docker.run(&["image", "ls", "--all", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])
     };
@@ -173,8 +175,8 @@ fn after_the_agent_has_left_a_supervisor_finds_its_volumes_and_nothing_in_its_wa
     assert!(left.status.success(), "{left:?}");
 
     // Containers and networks: none, so none is removed or in the way of a name or an address.
-    assert_eq!(supervised(&lab, "container", "{{.Name}}"), before[0]);
-    assert_eq!(supervised(&lab, "network", "{{.Name}}"), before[1]);
+    assert_eq!(supervised(&lab, "container"), before[0]);
+    assert_eq!(supervised(&lab, "network"), before[1]);
     for kind in ["container", "network", "volume"] {
         assert_eq!(docker.ids(kind, "default"), Vec::<String>::new(), "{kind}s");
     }
@@ -190,7 +192,7 @@ fn after_the_agent_has_left_a_supervisor_finds_its_volumes_and_nothing_in_its_wa
     for (volume, labels) in volumes.iter().zip([own, labelled]) {
         assert_eq!(of(volume), (labels, json!("local"), Value::Null), "{volume}");
     }
-    let mut here = supervised(&lab, "volume", "{{.Name}}");
+    let mut here = supervised(&lab, "volume");
     here.retain(|volume| !before[2].contains(volume));
     here.sort();
     assert_eq!(here, volumes, "no other volume is left for it to account for");
