@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{DRAFT, Scene};
 
 /// What the API lists, as `name=value for service`.
 async fn listed(scene: &Scene, query: &str) -> Vec<String> {
@@ -19,6 +19,7 @@ async fn variables_are_set_changed_and_removed_and_a_secret_is_only_written() {
     let mut scene = Scene::open().await;
     let fleet = scene.fleet("greenhouse").await;
     let device = scene.device(fleet, 1, "board-1", json!({})).await;
+    scene.release(fleet, DRAFT, json!({ "is_final": false })).await;
     let Some(browser) = scene.browser(&scene.admin).await else { return };
     let page = format!("/fleets/{fleet}/variables");
     browser.open(&scene.url(&page)).await;

@@ -111,14 +111,13 @@ async function openDialog(address, options) {
 }
 
 if (dialog) {
-  // A secret is shown only once: no stray click or key closes it, also not a second Escape, which a browser does not let
-  // a page refuse.
+  // A secret is shown only once: no stray click or key closes it. A browser lets no page refuse a second Escape, unless the
+  // dialog says that it is not closed so.
   const hasSecret = () => !!one("[data-secret]", dialog);
+  new MutationObserver(() => {
+    dialog.setAttribute("closedby", hasSecret() ? "none" : "closerequest");
+  }).observe(dialog, { childList: true });
   dialog.addEventListener("close", () => {
-    if (hasSecret()) {
-      dialog.showModal();
-      return;
-    }
     dialog.replaceChildren();
     if (opener && opener.isConnected) opener.focus();
     opener = null;
