@@ -50,11 +50,12 @@ manual() {
 # What the package cotter has besides, into $1.
 device_files() {
     local unit
-    for unit in systemd/*.service systemd/*.socket systemd/*.mount; do
+    for unit in systemd/*.service systemd/*.socket systemd/*.mount systemd/*.path; do
         [[ "$unit" = systemd/cotter-fleet* ]] || install -D -m 644 -t "$1/usr/lib/systemd/system" "$unit"
     done
     install -D -m 644 -t "$1/usr/lib/sysusers.d" systemd/sysusers.d/cotter.conf
     install -D -m 644 -t "$1/usr/lib/tmpfiles.d" systemd/tmpfiles.d/cotter.conf
+    install -D -m 644 -t "$1/usr/lib/sysctl.d" systemd/sysctl.d/60-cotter-vpn.conf
     install -D -m 644 -t "$1/usr/lib/systemd/catalog" systemd/cotter.catalog
     install -D -m 644 -t "$1/etc/cotter" config/agent.toml
     install -d -m 755 "$1/etc/cotter/agent.d"

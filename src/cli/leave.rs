@@ -10,7 +10,7 @@ use super::exit::Unknown;
 use super::print;
 use super::unit::{Standing, Unit, as_its_unit};
 use crate::config::{Config, Given, Traces, environment_outside};
-use crate::daemon;
+use crate::daemon::{self, VpnEnded};
 use crate::model::quantity::counted;
 use crate::model::{Identity, with_causes};
 use crate::store::{self, StoreError};
@@ -62,8 +62,13 @@ pub(super) async fn run(leave: Leave) -> anyhow::Result<()> {
     joined.unit.stop()?;
     check_stopped(&joined.config.state_dir)?;
     let ended = daemon::end_vpn(&joined.config).await;
-    if ended.map_err(anyhow::Error::msg).context("the VPN of the cloud is not ended")? {
-        print::line("ended the VPN of the cloud")?;
+    match ended.map_err(anyhow::Error::msg).context("the VPN of the cloud is not ended")? {
+        VpnEnded::WasNot => {}
+        VpnEnded::Gone => print::line("ended the VPN of the cloud")?,
+        // What follows is repeated when openvpn has been stopped by hand.
+        VpnEnded::Runs => anyhow::bail!(
+            "the VPN of the cloud is not ended: openvpn goes on; stop it with `systemctl stop cotter-vpn`, then repeat this"
+        ),
     }
     // The settings go last, so that all of this can be repeated if a step of it fails.
     if leave.remove_apps {

@@ -6,7 +6,7 @@ use crate::engine::EngineError;
 use crate::model::{Identity, Ledger};
 use crate::reconcile::{self, Removed};
 use crate::store::{Store, StoreError};
-use crate::vpn;
+use crate::vpn::{self, Ended};
 
 use super::vpn::files;
 
@@ -62,6 +62,6 @@ pub fn forget_device(config: &Config, has_no_apps: bool) -> Result<(), StoreErro
 /// # Errors
 ///
 /// If the settings of openvpn cannot be removed, so that it would start again.
-pub async fn end_vpn(config: &Config) -> Result<bool, String> {
+pub async fn end_vpn(config: &Config) -> Result<Ended, String> {
     vpn::end_for_good(&files(&config.runtime_dir, String::new())).await
 }

@@ -56,6 +56,7 @@ use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
 use crate::supervisor_api::TagRequest;
+pub use crate::vpn::Ended as VpnEnded;
 pub use host_access::Host;
 pub use leave::{count_apps, delete_record, end_vpn, forget_device, remove_apps};
 
@@ -194,7 +195,8 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
         tasks.spawn(talk.run((etag, wanted_interval), stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
-        tasks.spawn(keep_open(wires, stop.clone()));
+        let vpn = Vpn::new(&config.runtime_dir, config.vpn, config.supervisor_port);
+        tasks.spawn(keep_open(wires, vpn, stop.clone()));
     }
     host::notify_ready();
     run_until_signalled(tasks, check, &stop).await
@@ -356,8 +358,9 @@ fn spawn_reconciler(
     });
 }
 
-/// Keeps the channels open: a reconciler whose target channel closes would end.
-async fn keep_open(wires: Wires, stop: CancellationToken) {
+/// Ends the tunnel to a former cloud, and keeps the channels open: a reconciler whose target channel closes would end.
+async fn keep_open(wires: Wires, vpn: Vpn, stop: CancellationToken) {
+    stop.run_until_cancelled(vpn.end()).await;
     stop.cancelled().await;
     drop(wires);
 }

@@ -96,7 +96,6 @@ impl Talk {
                 return;
             };
             self.identity = identity;
-            self.besides.vpn.has_moved();
             let cloud = Self::present(self.settings.clone(), &self.identity);
             let (there, _) = self.identity.in_force(&self.settings.endpoint);
             self.login.send_replace(Some(login(&cloud, &there)));
@@ -117,6 +116,9 @@ impl Talk {
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
+        // Before the first request, which may wait long for its answer.
+        let (former, _) = identity.in_force(&settings.endpoint);
+        stop.run_until_cancelled(besides.vpn.end_former(&former)).await?;
         if !joining::register(&client, &cloud, identity, store, wires, stop).await {
             return None;
         }

@@ -8,13 +8,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::cloud::{Client, with_jitter};
 use crate::config::VpnConfig;
 use crate::model::{
     ApiKey, Delivered, Identity, ReportedAccess, VpnState, VpnTrouble, VpnWanted, with_causes,
 };
-use crate::vpn::{self, Files, Intent, Tunnel};
+use crate::vpn::{self, Ended, Files, Intent, Tunnel};
 use crate::wire::os_config;
 
 use super::Wires;
@@ -36,7 +37,6 @@ const FOLDER: &str = "vpn";
 pub(super) struct Vpn {
     files: Files,
     is_on: bool,
-    has_moved: bool,
     /// The port of the supervisor API.
     port: u16,
 }
@@ -65,12 +65,25 @@ impl Vpn {
     /// `port`: that of the supervisor API.
     pub(super) fn new(runtime_dir: &Path, settings: VpnConfig, port: u16) -> Self {
         let VpnConfig { is_on, device } = settings;
-        Self { files: files(runtime_dir, device), is_on, has_moved: false, port }
+        Self { files: files(runtime_dir, device), is_on, port }
     }
 
-    /// Says that the device is at another cloud now. A tunnel to the former one ends.
-    pub(super) fn has_moved(&mut self) {
-        self.has_moved = true;
+    /// Ends a tunnel that is not to go on: that of another identity, i.e. to a former cloud, or any if the VPN is off.
+    pub(super) async fn end_former(&self, identity: &Identity) {
+        let uuid = identity.uuid.to_string();
+        if !(self.is_on && self.files.are_of(&uuid, &identity.device_key)) {
+            self.end().await;
+        }
+    }
+
+    /// Ends any tunnel.
+    pub(super) async fn end(&self) {
+        match vpn::end_for_good(&self.files).await {
+            Ok(Ended::WasNot) => {}
+            Ok(Ended::Gone) => info!("ended the VPN of a former cloud or former settings"),
+            Ok(Ended::Runs) => warn!("the former VPN does not end; systemctl stop cotter-vpn ends it"),
+            Err(why) => warn!(%why, "the settings of the former VPN cannot be removed; remove them by hand"),
+        }
     }
 
     /// Returns what is reported to the cloud, so that it can ask the supervisor API.
@@ -87,10 +100,9 @@ impl Vpn {
         stop: CancellationToken,
     ) {
         wires.cloud_key.send_replace(self.is_on.then(|| key(identity)));
-        let first = match (self.is_on, self.has_moved) {
-            (false, _) => Intent::Not(VpnState::Off),
-            (true, true) => Intent::Not(VpnState::Connecting),
-            (true, false) => Intent::Keep(VpnTrouble::NotAsked("it is being asked".to_owned())),
+        let first = match self.is_on {
+            false => Intent::Not(VpnState::Off),
+            true => Intent::Keep(VpnTrouble::NotAsked("it is being asked".to_owned())),
         };
         let intent = watch::Sender::new(first);
         let (files, state) = (self.files.clone(), wires.vpn.clone());

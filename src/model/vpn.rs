@@ -154,7 +154,9 @@ impl VpnTrouble {
             Self::Unreachable(_) => {
                 "check VPN_HOST and VPN_PORT of the cloud's API, and that firewalls let them pass"
             }
-            Self::Addresses(_) => "give the VPN another range: VPN_BASE_SUBNET of open-balena-vpn",
+            Self::Addresses(_) => {
+                "give the VPN another range, VPN_BASE_SUBNET of open-balena-vpn, and no IPv6"
+            }
             Self::NoFiles(_) => "free space in /run, and see that /dev/net/tun is there",
         }
     }

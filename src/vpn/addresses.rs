@@ -51,6 +51,34 @@ pub(super) fn ends(own: Ipv4Addr, interface: &str, routes: &str) -> Result<VpnAd
     Ok(VpnAddresses { own, peer })
 }
 
+/// Checks that IPv6 is of no use over the interface: openvpn sets up nothing of it, so an address or a route that is more than
+/// link-local comes from a router advertisement of the server. The texts are those of `/proc/net/if_inet6` and
+/// `/proc/net/ipv6_route`.
+///
+/// # Errors
+///
+/// A line that says what there is.
+pub(super) fn check_v6(interface: &str, addresses: &str, routes: &str) -> Result<(), String> {
+    let is_over = |line: &&str| line.split_whitespace().last() == Some(interface);
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    if let Some(line) = addresses.lines().filter(is_over).find(|line| !is_link_local(line)) {
+        return Err(format!("{interface} has the IPv6 address {}", first(line)));
+    }
+    // The kernel makes a route to ff00::/8 itself.
+    let is_own = |line: &&str| is_link_local(line) || line.starts_with("ff");
+    match routes.lines().filter(is_over).find(|line| !is_own(line)) {
+        Some(line) => Err(format!("{interface} has an IPv6 route to {}", first(line))),
+        None => Ok(()),
+    }
+}
+
+/// Returns whether a row begins with an address or a network of fe80::/10.
+fn is_link_local(line: &str) -> bool {
+    line.get(..3)
+        .and_then(|digits| u16::from_str_radix(digits, 16).ok())
+        .is_some_and(|bits| bits >> 2 == 0xfe8 >> 2)
+}
+
 /// Parses a row: interface, destination, gateway, and the mask in the eighth column, words in the byte order of this machine.
 fn row(line: &str) -> Option<Route<'_>> {
     let word = |digits: &str| {
@@ -81,6 +109,31 @@ mod tests {
         };
         let rows: String = rows.iter().map(row).collect();
         format!("Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n{rows}")
+    }
+
+    #[test]
+    fn an_interface_with_an_address_or_a_route_of_ipv6_is_refused() {
+        let address = |ip: &str, device: &str| format!("{ip} 0b 40 20 80 {device:>8}\n");
+        let route = |to: &str, bits: &str, device: &str| {
+            let (none, zeros) = ("0".repeat(32), "00000100 00000001 00000000 00000001");
+            format!("{to} {bits} {none} 00 {none} {zeros} {device:>8}\n")
+        };
+        let (link, global) = ("fe80000000000000a1b2c3d4e5f60718", "20010db8000000000000000000000002");
+        let (none, multicast) = ("0".repeat(32), format!("ff{}", "0".repeat(30)));
+        let network = "fe800000000000000000000000000000";
+        let own = route(network, "40", "tun") + &route(link, "80", "tun") + &route(&multicast, "08", "tun");
+        let others = address(global, "eth0") + &address(link, "tun");
+        let lan = route(&none, "00", "eth0") + &route(&none, "00", "lo");
+        for (why, addresses, routes, is_fine) in [
+            ("no IPv6", "", "", true),
+            ("only link-local, and IPv6 elsewhere", &*others, &*(own.clone() + &lan), true),
+            ("an address", &*(others.clone() + &address(global, "tun")), &*own, false),
+            ("a default route", &*others, &*(own.clone() + &route(&none, "00", "tun")), false),
+            ("half of all", &*others, &*(own.clone() + &route(&none, "01", "tun")), false),
+            ("a network", &*others, &*(own.clone() + &route(global, "40", "tun")), false),
+        ] {
+            assert_eq!(check_v6("tun", addresses, routes).is_ok(), is_fine, "{why}");
+        }
     }
 
     #[test]

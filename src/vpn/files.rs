@@ -75,6 +75,12 @@ impl Files {
         Ok(had_settings)
     }
 
+    /// Returns whether there are settings and they are for this device's uuid and key.
+    #[must_use]
+    pub fn are_of(&self, uuid: &str, key: &str) -> bool {
+        self.are_there() && self.is(CREDENTIALS, &settings::login(uuid, key))
+    }
+
     /// Returns whether there are settings.
     #[must_use]
     pub fn are_there(&self) -> bool {
@@ -130,7 +136,8 @@ mod tests {
             let mode = fs::metadata(files.folder.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        assert!(files.are_there());
+        assert!(files.are_there() && files.are_of("ab", "two"));
+        assert!(!files.are_of("ab", "one") && !files.are_of("cd", "two"));
         assert_eq!((files.remove(), files.remove()), (Ok(true), Ok(false)));
         assert!(!files.are_there() && !files.folder.join(CREDENTIALS).exists());
     }

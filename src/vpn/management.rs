@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::model::VpnTrouble;
 use crate::model::text::cleaned;
 
-/// Most characters of openvpn's own words that are kept.
+/// Maximum characters of openvpn's own words that are kept.
 const LONGEST: usize = 160;
 
 /// What a line says.
@@ -16,6 +16,8 @@ pub(super) enum Said {
     /// The tunnel is not up; openvpn goes on trying.
     NotConnected,
     Trouble(VpnTrouble),
+    /// A trouble in the log. It counts only while there is no tunnel.
+    Logged(VpnTrouble),
     Nothing,
 }
 
@@ -26,7 +28,7 @@ pub(super) fn said(line: &str) -> Said {
     }
     if let Some(log) = line.strip_prefix(">LOG:") {
         // >LOG:time,flags,text
-        return log.splitn(3, ',').nth(2).and_then(trouble).map_or(Said::Nothing, Said::Trouble);
+        return log.splitn(3, ',').nth(2).and_then(trouble).map_or(Said::Nothing, Said::Logged);
     }
     if line.starts_with(">PASSWORD:Verification Failed") {
         return Said::Trouble(VpnTrouble::Refused);
@@ -57,7 +59,8 @@ fn state(text: &str) -> Said {
 
 /// Finds in a line of the log why there is no tunnel.
 fn trouble(text: &str) -> Option<VpnTrouble> {
-    let after = |mark: &str| Some(cleaned(text.split_once(mark)?.1, LONGEST));
+    // Only words at the beginning are openvpn's own; what follows may come from the server.
+    let after = |mark: &str| Some(cleaned(text.strip_prefix(mark)?, LONGEST));
     if let Some(why) = after("VERIFY ERROR: ") {
         let what = why.split_once("error=").map_or(why.as_str(), |(_, what)| what);
         return Some(VpnTrouble::NotTrusted(what.to_owned()));
@@ -65,19 +68,23 @@ fn trouble(text: &str) -> Option<VpnTrouble> {
     if text.starts_with("VERIFY KU ERROR") || text.starts_with("VERIFY EKU ERROR") {
         return Some(VpnTrouble::NotTrusted("it is no certificate of a server".to_owned()));
     }
-    if text.contains("AUTH_FAILED") {
+    if text.starts_with("AUTH: Received control message: AUTH_FAILED") {
         return Some(VpnTrouble::Refused);
     }
-    if let Some(why) = after("Cannot resolve host address: ") {
+    if let Some(why) = after("RESOLVE: Cannot resolve host address: ") {
         return Some(VpnTrouble::Unreachable(why));
     }
-    if text.contains("connect to [") && text.contains(" failed: ") {
-        return Some(VpnTrouble::Unreachable(after("connect to ")?));
+    if let Some(why) =
+        after("TCP: connect to ").filter(|why| why.starts_with('[') && why.contains(" failed: "))
+    {
+        return Some(VpnTrouble::Unreachable(why));
     }
-    if let Some(why) = after("Cannot open TUN/TAP dev ").or_else(|| after("Cannot ioctl TUNSETIFF ")) {
+    if let Some(why) =
+        after("ERROR: Cannot open TUN/TAP dev ").or_else(|| after("ERROR: Cannot ioctl TUNSETIFF "))
+    {
         return Some(VpnTrouble::NoFiles(format!("no network interface can be made: {why}")));
     }
-    text.contains("TLS key negotiation failed")
+    text.starts_with("TLS Error: TLS key negotiation failed")
         .then(|| VpnTrouble::Unreachable("it does not answer".to_owned()))
 }
 
@@ -88,6 +95,7 @@ mod tests {
     #[test]
     fn lines_of_openvpn_are_understood() {
         let unreachable = |why: &str| Said::Trouble(VpnTrouble::Unreachable(why.into()));
+        let logged = |why: &str| Said::Logged(VpnTrouble::Unreachable(why.into()));
         for (line, expected) in [
             (
                 "1796115234,CONNECTED,SUCCESS,10.250.0.3,10.199.7.2,1194,10.199.7.1,59472",
@@ -101,18 +109,21 @@ mod tests {
             (">PASSWORD:Verification Failed: 'Auth'", Said::Trouble(VpnTrouble::Refused)),
             (
                 ">LOG:1,N,VERIFY ERROR: depth=1, error=self-signed certificate in certificate chain: CN=a",
-                Said::Trouble(VpnTrouble::NotTrusted(
+                Said::Logged(VpnTrouble::NotTrusted(
                     "self-signed certificate in certificate chain: CN=a".into(),
                 )),
             ),
             (
                 ">LOG:1,N,TCP: connect to [AF_INET]10.199.7.2:1199 failed: Connection refused",
-                unreachable("[AF_INET]10.199.7.2:1199 failed: Connection refused"),
+                logged("[AF_INET]10.199.7.2:1199 failed: Connection refused"),
             ),
             (
                 ">LOG:1,N,RESOLVE: Cannot resolve host address: a.invalid:1199 (Name or service not known)",
-                unreachable("a.invalid:1199 (Name or service not known)"),
+                logged("a.invalid:1199 (Name or service not known)"),
             ),
+            // The server chooses what it pushes.
+            (">LOG:1,I,PUSH: Received control message: 'PUSH_REPLY,AUTH_FAILED'", Said::Nothing),
+            (">LOG:1,N,PUSH: 'VERIFY ERROR: a TLS key negotiation failed'", Said::Nothing),
             (">LOG:1,I,TCP/UDP: Preserving recently used remote address", Said::Nothing),
             (">INFO:OpenVPN Management Interface Version 5", Said::Nothing),
             ("SUCCESS: real-time state notification set to ON", Said::Nothing),
@@ -123,7 +134,7 @@ mod tests {
             assert_eq!(said(line), expected, "{line}");
         }
         let long = format!(">LOG:1,N,VERIFY ERROR: depth=0, error=\u{1b}[2J{}", "x".repeat(9000));
-        let Said::Trouble(VpnTrouble::NotTrusted(what)) = said(&long) else { panic!("{long}") };
+        let Said::Logged(VpnTrouble::NotTrusted(what)) = said(&long) else { panic!("{long}") };
         assert!(what.len() <= LONGEST && !what.contains('\u{1b}'), "{what}");
     }
 }

@@ -11,4 +11,4 @@ mod run;
 mod settings;
 
 pub use files::Files;
-pub use run::{Intent, Tunnel, end_for_good, run};
+pub use run::{Ended, Intent, Tunnel, end_for_good, run};

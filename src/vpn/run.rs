@@ -1,5 +1,6 @@
 //! Follows openvpn over its management socket, and ends it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::model::{VpnState, VpnTrouble, VpnWanted};
 
-use super::addresses::ends;
+use super::addresses::{check_v6, ends};
 use super::files::Files;
 use super::management::{Said, said};
 
@@ -24,13 +25,22 @@ const LATER: Duration = Duration::from_secs(30);
 /// How long openvpn may be away, e.g. between two starts of its unit, before it is said not to run.
 const AWAY: Duration = Duration::from_secs(20);
 
-/// How long openvpn has to end.
+/// How long openvpn has to end after one request.
 const TO_END: Duration = Duration::from_secs(5);
+
+/// How long openvpn must be away before it is said to be gone: its unit may just be starting it.
+const GONE: Duration = Duration::from_secs(10);
+
+/// The longest time in which it is tried to end openvpn.
+const ENDING: Duration = Duration::from_secs(30);
+
+/// How often the kernel is asked for IPv6 over the tunnel.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// After which time a server that gave addresses that are not accepted is tried again.
 const AGAIN: Duration = Duration::from_secs(900);
 
-/// Most bytes of a line.
+/// Maximum bytes of a line.
 const LONGEST_LINE: usize = 8 << 10;
 
 /// What is wanted of the tunnel.
@@ -91,32 +101,70 @@ pub async fn run(tunnel: &Tunnel, mut intent: watch::Receiver<Intent>, stop: Can
     }
 }
 
-/// Removes the settings of openvpn and ends it. Returns whether there were settings.
+/// What became of openvpn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// There were no settings, and it did not run.
+    WasNot,
+    /// It does not run any more.
+    Gone,
+    /// It may go on.
+    Runs,
+}
+
+/// Removes the settings of openvpn and ends it, even if there were none: what made openvpn start may be gone already.
 ///
 /// # Errors
 ///
 /// If they cannot be removed.
-pub async fn end_for_good(files: &Files) -> Result<bool, String> {
+pub async fn end_for_good(files: &Files) -> Result<Ended, String> {
     let had_settings = files.remove()?;
-    if had_settings {
-        end(files).await;
+    let begin = Instant::now();
+    let mut away_since = None;
+    while begin.elapsed() < ENDING {
+        match ask_to_end(files).await {
+            // Without settings it does not start again.
+            Asked::Ended => return Ok(Ended::Gone),
+            Asked::IsAway if !had_settings => return Ok(Ended::WasNot),
+            Asked::IsAway if away_since.get_or_insert_with(Instant::now).elapsed() >= GONE => {
+                return Ok(Ended::Gone);
+            }
+            Asked::IsAway => {}
+            Asked::GoesOn => away_since = None,
+        }
+        sleep(SOON).await;
     }
-    Ok(had_settings)
+    Ok(Ended::Runs)
 }
 
-/// Ends openvpn, and waits until it has ended.
-async fn end(files: &Files) {
+/// How openvpn reacts to the request to end.
+enum Asked {
+    Ended,
+    IsAway,
+    GoesOn,
+}
+
+/// Asks openvpn to end, and waits until it has ended.
+async fn ask_to_end(files: &Files) -> Asked {
+    let mut stream = match timeout(TO_END, UnixStream::connect(&files.socket)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(why)) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Asked::IsAway;
+        }
+        Ok(Err(_)) | Err(_) => return Asked::GoesOn,
+    };
+    if has_ended(&mut stream).await { Asked::Ended } else { Asked::GoesOn }
+}
+
+/// Asks openvpn to end. Returns whether it has ended.
+async fn has_ended(stream: &mut UnixStream) -> bool {
     let ended = async {
-        let mut stream = UnixStream::connect(&files.socket).await?;
         stream.write_all(b"signal SIGTERM\n").await?;
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // It may not run at all.
-    if timeout(TO_END, ended).await.is_err() {
-        warn!("openvpn does not end; systemctl restart cotter-vpn ends it");
-    }
+    timeout(TO_END, ended).await.is_ok_and(|said| said.is_ok())
 }
 
 impl Tunnel {
@@ -133,14 +181,13 @@ impl Tunnel {
                 Next::Rest
             }
             Intent::Not(state) => {
-                if let Err(why) = end_for_good(&self.files).await {
-                    warn!(%why, "the settings of the VPN cannot be removed; remove them by hand");
-                }
+                let is_over = self.end().await;
                 self.publish(state.clone());
-                Next::Rest
+                if is_over { Next::Rest } else { Next::Retry }
             }
             // Without the program its unit would fail again and again.
             Intent::Run(_) if !self.program.exists() => {
+                self.end().await;
                 self.publish(VpnState::Down(VpnTrouble::NotInstalled));
                 Next::Retry
             }
@@ -162,10 +209,31 @@ impl Tunnel {
         if self.files.has(wanted)? {
             return Ok(());
         }
-        if end_for_good(&self.files).await? {
-            self.lost();
+        match end_for_good(&self.files).await? {
+            Ended::WasNot => {}
+            Ended::Gone => self.lost(),
+            Ended::Runs => {
+                return Err(
+                    "openvpn with other settings does not end; systemctl stop cotter-vpn ends it".to_owned()
+                );
+            }
         }
         self.files.write(wanted)
+    }
+
+    /// Removes the settings and ends openvpn. Returns `false`, with a warning, if it may go on.
+    async fn end(&self) -> bool {
+        match end_for_good(&self.files).await {
+            Ok(Ended::WasNot | Ended::Gone) => true,
+            Ok(Ended::Runs) => {
+                warn!("openvpn does not end; it is tried again, and systemctl stop cotter-vpn ends it");
+                false
+            }
+            Err(why) => {
+                warn!(%why, "the settings of the VPN cannot be removed; remove them by hand");
+                false
+            }
+        }
     }
 
     /// Follows openvpn through its ends and starts. Returns when it was ended because its addresses are not accepted.
@@ -198,9 +266,11 @@ impl Tunnel {
         }
         let (mut buffer, mut piece) = (Vec::new(), [0; 2048]);
         loop {
-            match stream.read(&mut piece).await {
-                Ok(0) | Err(_) => return true,
-                Ok(count) => buffer.extend_from_slice(&piece[..count]),
+            match timeout(CHECK, stream.read(&mut piece)).await {
+                Ok(Ok(0) | Err(_)) => return true,
+                Ok(Ok(count)) => buffer.extend_from_slice(&piece[..count]),
+                Err(_) if self.is_acceptable() => {}
+                Err(_) => return self.refuse(&mut stream).await,
             }
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
@@ -220,9 +290,15 @@ impl Tunnel {
             Said::Nothing => {}
             Said::NotConnected => self.lost(),
             Said::Trouble(trouble) => self.publish(VpnState::Down(trouble)),
+            Said::Logged(trouble) => {
+                if !self.state.borrow().is_connected() {
+                    self.publish(VpnState::Down(trouble));
+                }
+            }
             Said::Connected(own) => {
                 let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-                match ends(own, &self.files.device, &routes) {
+                let both = ends(own, &self.files.device, &routes);
+                match both.and_then(|both| self.check_v6().map(|()| both)) {
                     Ok(ends) => self.publish(VpnState::Connected(ends)),
                     Err(why) => {
                         self.publish(VpnState::Down(VpnTrouble::Addresses(why)));
@@ -234,12 +310,34 @@ impl Tunnel {
         true
     }
 
+    /// Returns whether a tunnel that is up may go on. If not, it publishes why.
+    fn is_acceptable(&self) -> bool {
+        if !self.state.borrow().is_connected() {
+            return true;
+        }
+        match self.check_v6() {
+            Ok(()) => true,
+            Err(why) => {
+                self.publish(VpnState::Down(VpnTrouble::Addresses(why)));
+                false
+            }
+        }
+    }
+
+    fn check_v6(&self) -> Result<(), String> {
+        // Without IPv6 the kernel has neither file.
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        check_v6(&self.files.device, &text("/proc/net/if_inet6"), &text("/proc/net/ipv6_route"))
+    }
+
     /// Ends a tunnel whose addresses are not accepted. Without its settings it is not started again.
     async fn refuse(&self, stream: &mut UnixStream) -> bool {
         if let Err(why) = self.files.remove() {
             warn!(%why, "the settings of the VPN cannot be removed; remove them by hand");
         }
-        _ = stream.write_all(b"signal SIGTERM\n").await;
+        if !has_ended(stream).await {
+            warn!("openvpn does not end; systemctl stop cotter-vpn ends it");
+        }
         false
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::model::VpnWanted;
 
-/// The file with the device's uuid and key, beside the settings. openvpn is started in their folder.
+/// The file with the device's uuid and key, in the folder of the settings. openvpn is started in their folder.
 pub(super) const CREDENTIALS: &str = "credentials";
 
 /// What the server may set: the address of the tunnel, and how often both ends send a sign of life. All else that a server
@@ -72,7 +72,11 @@ pub(super) fn config(wanted: &VpnWanted, device: &str, socket: &Path) -> String 
 
 /// Returns the file of credentials: the name and the password, a line each.
 pub(super) fn credentials(wanted: &VpnWanted) -> String {
-    format!("{}\n{}\n", wanted.uuid, wanted.key)
+    login(&wanted.uuid, &wanted.key)
+}
+
+pub(super) fn login(uuid: &str, key: &str) -> String {
+    format!("{uuid}\n{key}\n")
 }
 
 #[cfg(test)]
