@@ -39,7 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 3, too: it only reads
-    ("logs", &["model", "engine", "cloud"]),
+    ("logs", &["model", "engine", "cloud", "http"]),
     // floor 4
     ("api", &["model", "exposition", "listen", "http"]),
     ("supervisor_api", &["model", "listen"]),

@@ -324,18 +324,8 @@ impl Client {
         call: &'static str,
         answer: Answer,
     ) -> Result<T, CloudError> {
-        self.read_up_to(LONGEST_ANSWER, call, answer).await
-    }
-
-    /// Reads a JSON answer of at most this many bytes.
-    pub(super) async fn read_up_to<T: DeserializeOwned>(
-        &self,
-        most: usize,
-        call: &'static str,
-        answer: Answer,
-    ) -> Result<T, CloudError> {
         let status = answer.status();
-        let body = self.body(call, answer, most).await?;
+        let body = self.body(call, answer, LONGEST_ANSWER).await?;
         serde_json::from_slice(&body)
             .map_err(|error| self.invalid(call, status, format!("its answer cannot be parsed: {error}")))
     }
@@ -356,7 +346,7 @@ impl Client {
     }
 
     /// Makes the error for an answer with a valid status and an invalid body.
-    fn invalid(&self, request: &'static str, status: StatusCode, message: String) -> CloudError {
+    pub(super) fn invalid(&self, request: &'static str, status: StatusCode, message: String) -> CloudError {
         let (endpoint, status) = (self.endpoint.clone(), status.as_u16());
         CloudError::Refused { endpoint, request, status, message, retry_after: None }
     }

@@ -50,7 +50,10 @@ impl Client {
         if answer.status() != StatusCode::OK {
             return Err(self.refused(call, answer).await);
         }
-        let Rows { d } = self.read_up_to(LONGEST_TAGS, call, answer).await?;
+        let status = answer.status();
+        let body = self.body(call, answer, LONGEST_TAGS).await?;
+        let Rows { d } = serde_json::from_slice(&body)
+            .map_err(|error| self.invalid(call, status, format!("its answer cannot be parsed: {error}")))?;
         Ok(d.into_iter().map(|Row { id, tag_key, value }| DeviceTag { id, key: tag_key, value }).collect())
     }
 

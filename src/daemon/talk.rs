@@ -116,9 +116,7 @@ impl Talk {
         let cloud = Self::present(settings.clone(), identity);
         let client = Client::new(http.clone(), &cloud.endpoint, cloud.request_timeout);
         wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
-        // Before the first request, which may wait long for its answer.
-        let (former, _) = identity.in_force(&settings.endpoint);
-        stop.run_until_cancelled(besides.vpn.end_former(&former)).await?;
+        end_former_tunnel(besides, identity, settings, stop).await?;
         if !joining::register(&client, &cloud, identity, store, wires, stop).await {
             return None;
         }
@@ -169,6 +167,18 @@ impl Talk {
         talk.await;
         (!stop.is_cancelled()).then_some(moved)
     }
+}
+
+/// Ends the tunnel of a former identity before the first request, which may wait long for its answer. Returns `None` if the
+/// agent stops.
+async fn end_former_tunnel(
+    besides: &mut Besides,
+    identity: &Identity,
+    settings: &CloudConfig,
+    stop: &CancellationToken,
+) -> Option<()> {
+    let (present, _) = identity.in_force(&settings.endpoint);
+    stop.run_until_cancelled(besides.vpn.end_former(&present)).await
 }
 
 fn reporter(
