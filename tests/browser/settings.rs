@@ -59,13 +59,6 @@ async fn a_user_and_a_token_are_made_with_the_keyboard_and_the_token_is_shown_on
     browser.tab_to("document.activeElement.textContent === 'Create token'").await;
     browser.press(ENTER).await;
     let token = secret(&browser).await;
-    // A browser lets no page refuse a second Escape.
-    for _ in 0..3 {
-        browser.press(ESCAPE).await;
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    browser.until("document.querySelector('dialog').open").await;
-    assert_eq!(secret(&browser).await, token);
     let who = scene.get_as(&token, "/whoami").await;
     assert_eq!((&who["user"], &who["role"]), (&json!("olga"), &json!("release-engineer")));
     assert_eq!(who["fleets"], json!(["lab"]));
@@ -126,7 +119,10 @@ async fn a_fleet_and_a_key_are_made_on_pages_and_a_device_joins_with_them() {
     }
     let key = secret(&browser).await;
     // Neither a key nor a click beside it closes what is shown only once.
-    browser.press(ESCAPE).await;
+    // A browser lets no page refuse a second Escape, unless the dialog says so.
+    for _ in 0..3 {
+        browser.press(ESCAPE).await;
+    }
     browser.eval("document.querySelector('dialog').click()").await;
     assert_eq!(secret(&browser).await, key);
     let fleet = scene.get("/fleets").await[0]["number"].as_u64().unwrap();

@@ -70,7 +70,7 @@ async fn variables_are_set_changed_and_removed_and_a_secret_is_only_written() {
     // The page of a device has those of its fleet, too, and changes only its own.
     browser.open(&scene.url(&format!("/devices/{device}"))).await;
     browser.click_text("Variables of this device").await;
-    browser.until_text("Variables of board-1").await;
+    browser.until_text("Back to the device").await;
     browser.until_text("secret").await;
     assert_eq!(browser.eval("document.querySelectorAll('#variables a.button').length").await, 0);
     browser.click_text("Set a variable…").await;
