@@ -152,7 +152,7 @@ impl Server {
         server
     }
 
-    /// Starts it as `src/utils/openvpn.ts` of open-balena-vpn does, with more options.
+    /// Starts it as `utils/openvpn.ts` of open-balena-vpn does, with more options.
     #[track_caller]
     pub(crate) fn start(&mut self, more: &[&str]) {
         assert!(self.process.is_none(), "it runs already");
