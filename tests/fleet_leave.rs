@@ -90,7 +90,8 @@ async fn a_device_reads_its_tags_and_sets_only_those_of_its_own() {
     let dir = TempDir::new().unwrap();
     let server = FleetServer::start_in(dir.path(), Vec::new());
     drop(rustls::crypto::ring::default_provider().install_default());
-    let http = Client::builder().no_proxy().build().unwrap();
+    // The server closes a connection whose body it has not read, so each request has its own.
+    let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     two_devices(&server, &http).await;
     server.cli(&["device", "tag", "board-1", "ring=canary"]);
     let set = async |key: &str, body: Value| {

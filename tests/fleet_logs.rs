@@ -118,6 +118,19 @@ async fn a_new_stream_of_a_device_ends_the_one_before() {
     assert_eq!(site.streams().await, "0");
 }
 
+/// What it has not read would be lost otherwise: the agent takes 201 for a confirmation of all that it has sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_confirms_no_stream() {
+    let mut site = Site::open().await;
+    let mut reader = site.follow(&site.admin).await;
+    let stream = site.upload();
+    stream.line("kept").await;
+    assert!(until(&mut reader, "kept").await.is_some());
+    drop(reader);
+    tokio::task::block_in_place(|| site.server.stop());
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), stream.answer).await.unwrap().unwrap(), 503);
+}
+
 /// Four streams one after the other have no more than one: 8 s of 500 lines at once, and then 500 a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_streams_of_a_device_have_one_pace() {

@@ -112,7 +112,7 @@ struct Wires {
     events: watch::Sender<Events>,
     api_view: watch::Sender<ApiView>,
     vpn: watch::Sender<VpnState>,
-    /// What the cloud is told for its requests to the supervisor API.
+    /// The key that reports give the cloud for its requests to the supervisor API.
     cloud_key: watch::Sender<Option<ApiKey>>,
     orders: mpsc::Sender<Command>,
     tags: mpsc::Sender<TagRequest>,

@@ -252,6 +252,21 @@ async fn logs_are_read_again_from_where_they_were_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lines_that_cannot_be_read_again_are_a_gap() {
+    let mut following = Following::new();
+    following.update(&[("aa", "ab")], &["ab"]);
+    write(&following.engine, "aa", 1, "1");
+    following.steps().await;
+    following.cursors.advance(container("aa"), cursor(1));
+    following.cursors.confirm();
+    (0..1500).for_each(|n| write(&following.engine, "aa", 2, &n.to_string()));
+    following.followers.begin_again();
+    following.steps().await;
+    let texts = texts(&following.buffer);
+    assert!(texts[0].starts_with("Suppressed") && texts[1] == "500", "{:?}", &texts[..2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_the_engine_refuses_is_opened_only_so_often() {
     for (message, opened) in [(UNREADABLE, 1), ("the engine starts", 6)] {
         let mut following = Following::new();

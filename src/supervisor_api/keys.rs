@@ -20,7 +20,7 @@ pub(super) fn client<'a>(view: &'a ApiView, key: &str) -> Option<&'a ApiClient> 
     view.clients.iter().find(|client| is_same(&client.key.secret, key))
 }
 
-/// Returns whether this is the key that the cloud was told.
+/// Returns whether this is the key that the cloud has from the device's report.
 pub(super) fn is_of_cloud(known: &Option<ApiKey>, given: &str) -> bool {
     known.as_ref().is_some_and(|known| is_same(&known.secret, given))
 }

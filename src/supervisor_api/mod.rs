@@ -70,7 +70,7 @@ pub struct Supervisor {
 #[derive(Debug, Clone)]
 pub struct CloudAccess {
     pub state: watch::Receiver<VpnState>,
-    /// The key that the cloud was told. `None`: none yet.
+    /// The key that reports give the cloud; `None` before there is one.
     pub key: watch::Receiver<Option<ApiKey>>,
     /// The network interface of the tunnel.
     pub device: String,

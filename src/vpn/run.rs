@@ -153,18 +153,21 @@ async fn ask_to_end(files: &Files) -> Asked {
         }
         Ok(Err(_)) | Err(_) => return Asked::GoesOn,
     };
-    if has_ended(&mut stream).await { Asked::Ended } else { Asked::GoesOn }
+    terminate(&mut stream).await
 }
 
-/// Asks openvpn to end. Returns whether it has ended.
-async fn has_ended(stream: &mut UnixStream) -> bool {
+/// Asks openvpn at its management socket to end, and waits until it has ended.
+async fn terminate(stream: &mut UnixStream) -> Asked {
     let ended = async {
         stream.write_all(b"signal SIGTERM\n").await?;
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    timeout(TO_END, ended).await.is_ok_and(|said| said.is_ok())
+    match timeout(TO_END, ended).await {
+        Ok(Ok(())) => Asked::Ended,
+        Ok(Err(_)) | Err(_) => Asked::GoesOn,
+    }
 }
 
 impl Tunnel {
@@ -335,7 +338,7 @@ impl Tunnel {
         if let Err(why) = self.files.remove() {
             warn!(%why, "the settings of the VPN cannot be removed; remove them by hand");
         }
-        if !has_ended(stream).await {
+        if !matches!(terminate(stream).await, Asked::Ended) {
             warn!("openvpn does not end; systemctl stop cotter-vpn ends it");
         }
         false

@@ -140,7 +140,7 @@ fn is_udp(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Returns the certificates of a text, written anew: each is base64 of DER, and nothing else of the text is kept.
+/// Returns the certificates of a text, as PEM that is made from their DER. Nothing else of the text is kept.
 fn certificates(text: &str) -> Result<String, String> {
     let (mut written, mut count, mut rest) = (String::new(), 0, text);
     while let Some((_, after)) = rest.split_once(BEGIN) {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_written_anew_and_nothing_else_is_kept() {
+    fn certificates_are_encoded_again_and_nothing_else_is_kept() {
         let offered = |ca: &str| read("remote a 1", ca).map(|offer| offer.unwrap().authorities);
         let two = format!("{}{}", pem(&[1, 2, 3]), pem(&[4; 100]));
         let junk = format!("up /bin/evil\n{}\n</ca>\nplugin x\n{}", pem(&[1, 2, 3]), pem(&[4; 100]));

@@ -136,7 +136,7 @@ impl<'lab> Scene<'lab> {
         self.until("connected");
     }
 
-    /// A field that the cloud was told, as text.
+    /// A field of the last report that has it, as text.
     #[track_caller]
     fn reported(&self, name: &str) -> String {
         eventually(&format!("{name} is reported"), Duration::from_secs(30), || {
@@ -293,6 +293,19 @@ fn a_tunnel_outlives_the_agent_and_comes_back_after_its_server() {
     assert!(!try_run(&["ip", "link", "show", &scene.device]).status.success());
     target("three", "true");
     scene.until("connected");
+
+    // The tunnel of another identity, such as before `cotter join --force`, is not kept.
+    let pid = scene.client.pid();
+    scene.agent.stop();
+    let credentials = scene.client_conf().with_file_name("credentials");
+    let own = fs::read_to_string(&credentials).unwrap();
+    fs::write(&credentials, "another\nidentity\n").unwrap();
+    scene.agent.start_again();
+    eventually("openvpn was started again", Duration::from_secs(60), || {
+        scene.client.pid().filter(|new| Some(*new) != pid)
+    });
+    scene.until("connected");
+    assert_eq!(fs::read_to_string(&credentials).unwrap(), own);
 
     // The owner turns it off.
     scene.agent.stop();

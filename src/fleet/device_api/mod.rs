@@ -27,6 +27,7 @@ use super::records::{ActError, Records};
 use super::secret;
 use crate::fleet::policy::KeyHash;
 use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
+use crate::model::DeviceUuid;
 
 /// The header that tells a device that an operator deleted it. Sent only to a request with the device's key. A header,
 /// because the real API's answers to a deleted device have no body.
@@ -108,6 +109,16 @@ async fn read(visit: &Visit, body: Body, largest: usize) -> Result<Received, Not
 }
 
 /// The answer of the real API to a missing or unknown key.
+/// Returns the uuid of the device that has the key.
+async fn device_of(records: &Arc<Records>, key: &KeyHash) -> Option<DeviceUuid> {
+    let find = || records.world().device_with_key(key).map(|device| device.uuid.clone());
+    if let Some(uuid) = find() {
+        return Some(uuid);
+    }
+    records.refresh_for_unknown().await;
+    find()
+}
+
 fn key_required() -> Response {
     (StatusCode::UNAUTHORIZED, axum::Json(serde_json::json!({ "error": "API key required" }))).into_response()
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, logs, not_written,
-    prefer, read,
+    DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, device_of, failed, key_of, key_required, logs,
+    not_written, prefer, read,
 };
 use crate::fleet::parked::{Place, Woken};
 use crate::fleet::policy::{KeyHash, Reported, World};
@@ -188,18 +188,11 @@ pub(super) async fn patch(
     body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
-    if records.world().device_with_key(&key).is_none() {
-        records.refresh_for_unknown().await;
-    }
-    let uuid = {
-        let world = records.world();
-        match world.device_with_key(&key) {
-            Some(device) => device.uuid.clone(),
-            None if world.provisioning_key(&key).is_some() => {
-                return StatusCode::UNAUTHORIZED.into_response();
-            }
-            None => return key_required(),
+    let Some(uuid) = device_of(&records, &key).await else {
+        if records.world().provisioning_key(&key).is_some() {
+            return StatusCode::UNAUTHORIZED.into_response();
         }
+        return key_required();
     };
     if !is_json(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();

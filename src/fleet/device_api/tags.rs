@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::record::{Act, recorded};
 use super::register::asked;
-use super::{NotServed, key_of, key_required, not_written, read};
+use super::{NotServed, device_of, key_of, key_required, not_written, read};
 use crate::fleet::policy::{KeyHash, World};
 use crate::fleet::records::{ActError, Records};
 use crate::listen::{Rank, Visit};
@@ -43,7 +43,7 @@ pub(super) async fn get(
         let why = "only $select=id,tag_key,value&$filter=device eq NUMBER is answered here";
         return (StatusCode::BAD_REQUEST, why).into_response();
     };
-    if known(&records, &key).await.is_none() {
+    if device_of(&records, &key).await.is_none() {
         return key_required();
     }
     if let Err(busy) = visit.admit(Rank::Ordinary) {
@@ -66,7 +66,7 @@ pub(super) async fn patch(
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
     drop((query, headers));
-    let Some(uuid) = known(&records, &key).await else { return key_required() };
+    let Some(uuid) = device_of(&records, &key).await else { return key_required() };
     let _reporting = match records.may_report(&uuid) {
         Ok(reporting) => reporting,
         Err(wait) => return NotServed::TooOften(wait).into_response(),
@@ -132,16 +132,6 @@ async fn set(
         Err(ActError::Refused(refusal)) => (StatusCode::BAD_REQUEST, refusal.to_string()).into_response(),
         Err(error) => not_written(&error),
     }
-}
-
-/// Returns the device that has the key.
-async fn known(records: &Arc<Records>, key: &KeyHash) -> Option<DeviceUuid> {
-    let find = || records.world().device_with_key(key).map(|device| device.uuid.clone());
-    if let Some(uuid) = find() {
-        return Some(uuid);
-    }
-    records.refresh_for_unknown().await;
-    find()
 }
 
 /// A number for a tag, as balena's API has one for each. It is made of the key, so that it stays the same.
