@@ -294,16 +294,19 @@ fn a_tunnel_outlives_the_agent_and_comes_back_after_its_server() {
     target("three", "true");
     scene.until("connected");
 
-    // The tunnel of another identity, such as before `cotter join --force`, is not kept.
-    let pid = scene.client.pid();
+    // The tunnel of another identity, such as before `cotter join --force`, ends also while the new cloud does not answer.
     scene.agent.stop();
     let credentials = scene.client_conf().with_file_name("credentials");
     let own = fs::read_to_string(&credentials).unwrap();
     fs::write(&credentials, "another\nidentity\n").unwrap();
+    scene.agent.set("cloud.endpoint=http://127.0.0.1:9");
     scene.agent.start_again();
-    eventually("openvpn was started again", Duration::from_secs(60), || {
-        scene.client.pid().filter(|new| Some(*new) != pid)
-    });
+    eventually("openvpn has ended", Duration::from_secs(40), || scene.client.pid().is_none().then_some(()));
+    assert!(!scene.client_conf().exists());
+    scene.agent.stop();
+    let endpoint = format!("cloud.endpoint={}", scene.cloud.url);
+    scene.agent.set(&endpoint);
+    scene.agent.start_again();
     scene.until("connected");
     assert_eq!(fs::read_to_string(&credentials).unwrap(), own);
 
