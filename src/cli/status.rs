@@ -63,8 +63,8 @@ pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the next status that differs from `before` in more than the time that has passed and the lines that were sent. While the agent is restarting
-/// or busy, keeps asking.
+/// Returns the next status that differs from `before` in more than the time that has passed and the lines of logs that were sent.
+/// While the agent is restarting or busy, keeps asking.
 async fn changed(socket: &Path, before: StatusDocument) -> anyhow::Result<StatusDocument> {
     let timeless = |mut document: StatusDocument| {
         for service in document.apps.iter_mut().flat_map(|app| &mut app.services) {

@@ -180,7 +180,7 @@ async fn direct(
     }
 }
 
-/// Whether the cloud wants this device in its VPN. Without a target it does.
+/// Returns `true` if the cloud wants this device in its VPN, and while there is no target.
 fn is_wanted(delivered: Option<&Arc<Delivered>>) -> bool {
     delivered.is_none_or(|delivered| delivered.target.has_vpn)
 }

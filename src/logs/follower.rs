@@ -36,9 +36,9 @@ pub(super) struct Follower<E> {
     pub(super) buffer: Arc<Buffer>,
     /// The last line that was read.
     pub(super) cursor: Option<LogCursor>,
-    /// Returns the milliseconds since 1970.
     /// Whether lines after the cursor that the engine does not return any more are a gap.
     pub(super) may_skip: bool,
+    /// Returns the milliseconds since 1970.
     pub(super) now_ms: fn() -> u64,
 }
 

@@ -28,14 +28,19 @@ pub struct Files {
 }
 
 impl Files {
-    /// Returns whether the settings of this tunnel are there, and makes their folder private.
+    /// Creates the folder if it is missing, and makes it private.
     ///
     /// # Errors
     ///
     /// If another user could change the folder.
-    pub fn has(&self, wanted: &VpnWanted) -> Result<bool, String> {
-        ownership::take_folder(&self.folder).map_err(|why| why.to_string())?;
-        Ok(self.texts(wanted).iter().all(|(name, text)| self.is(name, text)))
+    pub fn take_folder(&self) -> Result<(), String> {
+        ownership::take_folder(&self.folder).map(drop).map_err(|why| why.to_string())
+    }
+
+    /// Returns `true` if the settings of this tunnel are there.
+    #[must_use]
+    pub fn has(&self, wanted: &VpnWanted) -> bool {
+        self.texts(wanted).iter().all(|(name, text)| self.is(name, text))
     }
 
     /// Writes the settings of a tunnel. They must have been removed, because the unit must not start with the settings of one
@@ -127,9 +132,10 @@ mod tests {
         let offer = VpnOffer { servers: vec![server], authorities: String::new() };
         let wanted = |key: &str| VpnWanted { offer: offer.clone(), uuid: "ab".into(), key: key.into() };
         assert!(!files.are_there());
-        assert_eq!(files.has(&wanted("one")), Ok(false));
+        files.take_folder().unwrap();
+        assert!(!files.has(&wanted("one")));
         files.write(&wanted("one")).unwrap();
-        assert_eq!((files.has(&wanted("one")), files.has(&wanted("two"))), (Ok(true), Ok(false)));
+        assert_eq!((files.has(&wanted("one")), files.has(&wanted("two"))), (true, false));
         files.write(&wanted("two")).unwrap();
         assert_eq!(fs::read_to_string(files.folder.join(CREDENTIALS)).unwrap(), "ab\ntwo\n");
         for name in [CREDENTIALS, CONFIG] {

@@ -209,7 +209,8 @@ impl Tunnel {
 
     /// Writes the settings, unless the same ones are there. openvpn ends before, and starts again with the new ones.
     async fn put(&self, wanted: &VpnWanted) -> Result<(), String> {
-        if self.files.has(wanted)? {
+        self.files.take_folder()?;
+        if self.files.has(wanted) {
             return Ok(());
         }
         match end_for_good(&self.files).await? {
